@@ -1,0 +1,1 @@
+"""Figures this tree produces: each module is `python -m benchmarks.<name>`."""

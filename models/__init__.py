@@ -1,0 +1,1 @@
+"""One room for each model: weights, card, labels and calibration, recipe, evaluation."""

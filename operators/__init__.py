@@ -1,0 +1,1 @@
+"""The steps of the picture: one file, one class, one step."""

@@ -1,0 +1,244 @@
+"""The structs of the wire contract (DESIGN §4): what travels on every topic, field by field.
+
+Keyed by session unless it says otherwise. Times are Unix milliseconds UTC, boxes are pixels of the upright frame,
+probabilities are in [0, 1], valence, arousal and dominance in [-1, 1]. A field that may be absent is `| None`.
+No payload has a field for age, sex, gender, race, ethnicity, religion, health or orientation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from streamer.payloads import Keyed, SessionKeyed
+
+Modality = Literal["face", "voice", "text"]
+MODALITIES: tuple[Modality, ...] = ("face", "voice", "text")
+VadSource = Literal["measured", "derived", "none"]
+Mode = Literal["full", "expressions_only"]
+ModalityState = Literal["present", "absent", "idle", "no_consent"]
+
+MAX_FRAME_BYTES = 512 * 1024
+
+
+class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
+    """One picture of a camera, as JPEG; `rotation` is the clockwise turn in degrees that makes it upright."""
+
+    source_id: str
+    seq: int | None = None
+    format: Literal["jpeg"] = "jpeg"
+    width: int
+    height: int
+    rotation: Literal[0, 90, 180, 270] = 0
+    mirrored: bool = False
+    data: bytes
+
+
+class AudioChunk(SessionKeyed, frozen=True, kw_only=True):
+    """A stretch of sound of any length; `event_time_ms` is the moment of its first sample."""
+
+    source_id: str
+    seq: int | None = None
+    format: str = "pcm_s16le"
+    sample_rate_hz: int = 16000
+    channels: int = 1
+    data: bytes
+
+
+class ChatMessage(SessionKeyed, frozen=True, kw_only=True):
+    """A line of chat; only `speaker` "user" is ever read by a model."""
+
+    message_id: str
+    speaker: Literal["user", "other"]
+    text: str
+    language: str | None = None
+
+
+class Consent(SessionKeyed, frozen=True, kw_only=True):
+    """What one person allows now; the latest record counts and everything not granted is refused."""
+
+    user_id: str
+    modalities: list[Modality] = []
+    disclosure_version: str | None = None
+    disclosed_at_ms: int | None = None
+    expressions_only: bool = False
+    minor: bool | None = None
+    affect_ranking: bool = False
+    single_subject: bool = True
+
+
+class Interaction(SessionKeyed, frozen=True, kw_only=True):
+    """What a person did with an item."""
+
+    interaction_id: str
+    user_id: str
+    item_id: str
+    request_id: str | None = None
+    position: int | None = None
+    kind: Literal["impression", "click", "dwell", "like", "dislike", "skip", "complete", "rating"]
+    value: float | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """An item the platform would show, with the platform's own score."""
+
+    item_id: str
+    score: float
+    features: dict[str, float] | None = None
+    provenance: dict[str, Any] | None = None
+    pinned_rank: int | None = None
+    blocked: bool = False
+    sponsored: bool = False
+
+
+class CandidateList(SessionKeyed, frozen=True, kw_only=True):
+    """The items a platform is about to show, best first by its own score."""
+
+    request_id: str
+    user_id: str
+    primary_item_id: str | None = None
+    category: str | None = None
+    expires_ms: int | None = None
+    context: dict[str, Any] = {}
+    items: list[Candidate]
+
+
+class Mood(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an item lies in valence and arousal, and the emotion it carries, where one does."""
+
+    valence: float
+    arousal: float
+    emotion: str | None = None
+
+
+class Item(Keyed, frozen=True, kw_only=True):
+    """A thing to recommend; the record key is `item_id`. `embedding` is 384 x float16, little-endian."""
+
+    item_id: str
+    text: str
+    tags: list[str] = []
+    mood: Mood | None = None
+    embedding: bytes | None = None
+    provenance: dict[str, Any] | None = None
+    blocked: bool = False
+
+
+class Control(Keyed, frozen=True, kw_only=True):
+    """A deployer's switch over the whole app; the record key is the app's name. None leaves the topology's value."""
+
+    app: str
+    ranking_off: bool = False
+    sensing_off: bool = False
+    policy: Literal["affect", "noop", "shuffle"] | None = None
+    goal: Literal["off", "lift", "match", "calm"] | None = None
+    cap: float | None = None
+
+
+class Observation(SessionKeyed, frozen=True, kw_only=True):
+    """What one model made of one stretch of one modality; `event_time_ms` equals `end_ms`.
+
+    `emotions` holds only the model's own classes and sums to 1 over them: an absent key means "cannot say".
+    `embedding` is float16, little-endian. `absent` says "looked, nothing there", with its `reason`.
+    """
+
+    modality: Modality
+    source_id: str
+    start_ms: int
+    end_ms: int
+    emotions: dict[str, float] | None = None
+    valence: float | None = None
+    arousal: float | None = None
+    dominance: float | None = None
+    vad_source: VadSource = "none"
+    intents: dict[str, float] | None = None
+    embedding: bytes | None = None
+    confidence: float = 0.0
+    quality: dict[str, float] = {}
+    faces: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    absent: bool = False
+    reason: str | None = None
+    mode: Mode = "full"
+    expressions: dict[str, float] | None = None
+    model: str = ""
+    source_kafka_ms: int
+
+
+class ModalityReading(msgspec.Struct, frozen=True, kw_only=True):
+    """One modality's part in an AffectEvent: `weight` sums to 1 over the present ones."""
+
+    state: ModalityState
+    weight: float = 0.0
+    coverage: float = 0.0
+    confidence: float = 0.0
+    newest_ms: int | None = None
+
+
+class AffectEvent(SessionKeyed, frozen=True, kw_only=True):
+    """An estimate of expression over one window; `event_time_ms` equals `window_end_ms`.
+
+    `emotions` sums to 1; `supported` says which modalities could speak for which emotion; an emotion nobody present
+    supports is not listed. Provisional (`final` false) on `affect_live`, once and exact on `affect_events`.
+    """
+
+    event_id: str
+    window_start_ms: int
+    window_end_ms: int
+    closed_at_ms: int | None = None
+    revision: int
+    final: bool
+    emotions: dict[str, float] | None = None
+    supported: dict[str, list[str]] = {}
+    valence: float | None = None
+    arousal: float | None = None
+    dominance: float | None = None
+    vad_source: VadSource = "none"
+    intents: dict[str, float] | None = None
+    compounds: list[tuple[str, str, float]] = []
+    confidence: float = 0.0
+    abstained: bool = False
+    conflict: float = 0.0
+    modalities: dict[str, ModalityReading] = {}
+    models: dict[str, str] = {}
+    calibration: str = ""
+    expressions: dict[str, float] | None = None
+    source_kafka_ms: int
+    emitted_at_ms: int
+
+
+class RankedItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An item at its new place; `reasons` are the contributions that add up to `score`."""
+
+    item_id: str
+    score: float
+    base_rank: int
+    position: int
+    propensity: float | None = None
+    provenance: dict[str, Any] | None = None
+    reasons: dict[str, float]
+
+
+class RankedList(SessionKeyed, frozen=True, kw_only=True):
+    """A candidate list in its new order; (`request_id`, `revision`) identifies it."""
+
+    request_id: str
+    user_id: str
+    revision: int
+    cause: Literal["request", "affect"]
+    policy: str
+    arm: Literal["affect", "holdout"] = "affect"
+    model: str = ""
+    catalogue: str = ""
+    affect_event_id: str | None = None
+    affect_age_ms: int | None = None
+    emitted_at_ms: int
+    items: list[RankedItem]
+
+
+class AuditEntry(Keyed, frozen=True, kw_only=True):
+    """A decision about sensing or ranking: settings, consents, refusals, versions, overrides; no affect values."""
+
+    kind: Literal["settings", "consent", "refusal", "model", "policy", "override"]
+    subject: str
+    detail: dict[str, str]

@@ -1,0 +1,173 @@
+"""The broker protocols: what the runtime asks of Kafka, and of its in-memory twin. One contract suite runs on both."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TopicPartition:
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A stored record as bytes, with its place and its LogAppendTime in Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to append; the partition follows from murmur2(key) as in Kafka's own client unless it is given."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A group's place in a partition: the next offset to read, and up to 4 KiB of the owner's own notes."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as the topology wants it; all use LogAppendTime. `retention_ms` None leaves the broker's default."""
+
+    name: str
+    partitions: int
+    retention_ms: int | None = None
+    segment_ms: int | None = None
+    compact: bool = False
+
+
+PartitionsChanged = Callable[[frozenset[TopicPartition]], Awaitable[None]]
+
+
+class Consumer(Protocol):
+    """Reads records in offset order within a partition."""
+
+    async def start(self) -> None:
+        """Join the group, or assign all partitions where there is no group.
+
+        Raises:
+            BrokerUnreachableError: nobody answers.
+        """
+        ...
+
+    async def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
+        """Up to `max_records`, as soon as there is one, or none after `timeout_ms`."""
+        ...
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions this consumer reads now."""
+        ...
+
+    async def end_offsets(self) -> Mapping[TopicPartition, int]:
+        """For each assigned partition the offset that its next record will get."""
+        ...
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset the next `poll` continues at in a partition, None while it isn't known."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Continue reading a partition at `offset`."""
+        ...
+
+    async def committed(self, partition: TopicPartition) -> Committed | None:
+        """The group's commit for a partition, with its metadata."""
+        ...
+
+    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
+        """Store the group's places.
+
+        Raises:
+            FencedError: the group has moved on without this member.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Leave the group; idempotent."""
+        ...
+
+
+class Producer(Protocol):
+    """Appends records."""
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            BrokerUnreachableError: nobody answers.
+        """
+        ...
+
+    async def send(self, messages: Sequence[Outgoing]) -> None:
+        """Append all, in order for each partition; returns when all are acknowledged.
+
+        Raises:
+            BrokerUnreachableError: not acknowledged in time; some may have been appended.
+            PayloadError: a value is larger than the broker takes.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Send what is left; idempotent."""
+        ...
+
+
+class Broker(Protocol):
+    """Where consumers and producers come from."""
+
+    def consumer(
+        self,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        start_at: Literal["earliest", "latest"] = "earliest",
+        on_assigned: PartitionsChanged | None = None,
+        on_revoked: PartitionsChanged | None = None,
+    ) -> Consumer:
+        """A consumer of topics, in a group, or of all their partitions without one.
+
+        `on_assigned` is awaited before the first record of a newly assigned partition is handed out (so it may seek).
+        `start_at` counts where the group has no commit. Only committed records are read.
+        """
+        ...
+
+    def producer(self) -> Producer:
+        """A plain producer, acknowledged by all replicas."""
+        ...
+
+    async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Create what is missing; check the partitions and the timestamp type of what exists.
+
+        Raises:
+            TopicMismatchError: names every topic that differs and how.
+            BrokerUnreachableError: nobody answers.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections; idempotent."""
+        ...

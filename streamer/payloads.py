@@ -1,0 +1,159 @@
+"""MessagePack maps in, typed structs out, and back: the codec, payload versions, and the runtime's own payloads.
+
+The operators' structs are in `operators/payloads.py`; DESIGN §4 is the contract. A value is a MessagePack map with
+named fields; the header `schema` is `<payload>/<major>`, and missing means major 1. Unknown fields are ignored and
+missing ones take their default, so old and new minor versions read each other. Non-finite numbers are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from streamer.errors import PayloadError
+
+SCHEMA_HEADER = "schema"
+TRACE_HEADER = "traceparent"
+TICK_HEADER = "tick/1"
+
+
+class Keyed(msgspec.Struct, frozen=True, kw_only=True):
+    """What every payload has: the moment it describes, in Unix milliseconds UTC."""
+
+    MAJOR: ClassVar[int] = 1
+
+    event_time_ms: int
+
+
+class SessionKeyed(Keyed, frozen=True, kw_only=True):
+    """A payload whose record key is its session."""
+
+    session_id: str
+
+
+class DeadLetter(Keyed, frozen=True, kw_only=True):
+    """A record an operator could not use: where it lies and why; never its payload, never media."""
+
+    operator: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None = None
+    kafka_ms: int
+    reason: str
+    detail: str
+
+
+class LateRecord(DeadLetter, frozen=True, kw_only=True):
+    """A record that came after every window it belongs to was closed."""
+
+
+class WorkerReport(Keyed, frozen=True, kw_only=True):
+    """What one worker did in the last second: counts by reason, lag, latency histograms, models and backends."""
+
+    worker: str
+    operator: str
+    partitions: list[int]
+    lag: int
+    counts: dict[str, int]
+    latency_ms: dict[str, dict[str, float]]
+    models: dict[str, str]
+    backend: str
+    reasons_against: dict[str, list[str]]
+    resident_bytes: int = 0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An operator's 'not this record': a stable reason code and a detail without payload."""
+
+    reason: str
+    detail: str
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_encoder = msgspec.msgpack.Encoder(order="sorted")
+
+
+@cache
+def _decoder(payload: type[T]) -> msgspec.msgpack.Decoder[T]:
+    return msgspec.msgpack.Decoder(payload)
+
+
+def schema_name(payload: type[Keyed]) -> str:
+    """A payload type to its `schema` header: `VideoFrame/1`."""
+    return f"{payload.__name__}/{payload.MAJOR}"
+
+
+def encode(payload: Keyed) -> bytes:
+    """A payload to MessagePack bytes, map keys sorted, so that equal payloads give equal bytes.
+
+    Raises:
+        PayloadError: a number in it is not finite.
+    """
+    _refuse_non_finite(payload, type(payload).__name__)
+    return _encoder.encode(payload)
+
+
+def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> T:
+    """MessagePack bytes to a payload of the given type.
+
+    Args:
+        value: the record's value.
+        payload: the struct its topic promises.
+        schema: the record's `schema` header, None where there is none.
+
+    Raises:
+        PayloadError: `unknown_version` for a higher major, `undecodable` for all else; the detail names the field.
+    """
+    _check_schema(schema, payload)
+    if value is None:
+        raise PayloadError("undecodable", f"empty value where a {payload.__name__} map is due")
+    try:
+        decoded: T = _decoder(payload).decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise PayloadError("undecodable", f"{payload.__name__}: {_without_values(str(error))}") from None
+    _refuse_non_finite(decoded, payload.__name__)
+    return decoded
+
+
+def headers_for(payload: Keyed, traceparent: str | None = None) -> tuple[tuple[str, bytes], ...]:
+    """A payload to the Kafka headers it travels with."""
+    headers = ((SCHEMA_HEADER, schema_name(type(payload)).encode()),)
+    return (*headers, (TRACE_HEADER, traceparent.encode())) if traceparent else headers
+
+
+def _check_schema(schema: str | None, payload: type[msgspec.Struct]) -> None:
+    if schema is None:
+        return
+    name, _, major = schema.partition("/")
+    if name != payload.__name__ or not major.isdecimal():
+        raise PayloadError("undecodable", f"header schema is not {payload.__name__}/<major>")
+    known = getattr(payload, "MAJOR", 1)
+    if int(major) > known:
+        raise PayloadError("unknown_version", f"{payload.__name__}/{int(major)}; this build reads up to /{known}")
+
+
+def _without_values(message: str) -> str:
+    """An error of msgspec in, without the values it quotes, out: a dead letter must not carry payload."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "…", message)
+
+
+def _refuse_non_finite(value: Any, path: str) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise PayloadError("undecodable", f"{path} is not a finite number")
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _refuse_non_finite(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_non_finite(inner, f"{path}[…]" if not isinstance(name, str) else f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_non_finite(inner, f"{path}[]")

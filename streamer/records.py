@@ -1,0 +1,45 @@
+"""Record: one decoded message on its way through an operator, with where and when it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from streamer.payloads import Keyed, Refusal
+
+P_co = TypeVar("P_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """The place of a message in Kafka: unique for ever, and ordered within one partition."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Generic[P_co]):
+    """A payload with its key, its event time and its Kafka time (LogAppendTime), both in Unix milliseconds."""
+
+    key: str
+    event_time_ms: int
+    kafka_ms: int
+    payload: P_co
+    origin: Origin
+    traceparent: str | None = None
+
+    def derive(self, payload: Keyed) -> Record[Any]:
+        """This record's key, Kafka time, origin and trace around another payload, whose event time it takes."""
+        return replace(self, payload=payload, event_time_ms=payload.event_time_ms)  # type: ignore[arg-type]
+
+    def refuse(self, reason: str, detail: str) -> Record[Any]:
+        """What an operator returns for a record it can't use: the runner turns it into a counted dead letter.
+
+        `detail` says what is wrong and where, and must not quote the payload.
+        """
+        return replace(self, payload=Refusal(reason=reason, detail=detail))  # type: ignore[arg-type]
