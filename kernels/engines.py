@@ -123,6 +123,11 @@ def read_spec(name: str, models: Path = MODELS) -> ModelSpec:
     return spec
 
 
+def all_specs(models: Path = MODELS) -> list[ModelSpec]:
+    """The specs of every model here that has weights; their hashes are not checked."""
+    return [msgspec.json.decode(p.read_bytes(), type=ModelSpec) for p in sorted(models.glob("*/model.json"))]
+
+
 def load(name: str, *, threads: int = 2, models: Path = MODELS) -> Engine:
     """A model's name to a warm engine.
 

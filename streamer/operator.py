@@ -71,12 +71,17 @@ class Operator(Protocol):
 class WindowOperator(Protocol):
     """A step over closed windows. The runtime owns windows, evidence and dedupe: this is a pure function of them."""
 
+    @property
+    def half_life_ms(self) -> Mapping[str, int]:
+        """By modality: how fast its evidence fades in event time."""
+        ...
+
     async def open(self) -> None:
         """Load, compile, warm up."""
         ...
 
-    async def fuse(self, due: Sequence[Window]) -> Sequence[Keyed]:
-        """One payload for each window, in their order."""
+    async def fuse(self, due: Sequence[Window]) -> Sequence[Keyed | None]:
+        """One payload for each window, in their order; None where nothing may be said of it."""
         ...
 
     def revokes(self, evidence: Any) -> bool:

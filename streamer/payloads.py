@@ -68,6 +68,10 @@ class WorkerReport(Keyed, frozen=True, kw_only=True):
     resident_bytes: int = 0
 
 
+class Tick(Keyed, frozen=True, kw_only=True):
+    """Kafka time passing on a quiet partition (DESIGN §5): an empty map without a key, under the header `tick/1`."""
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """An operator's 'not this record': a stable reason code and a detail without payload."""
 

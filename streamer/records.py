@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from streamer.payloads import Keyed, Refusal
 
@@ -24,7 +24,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Record(Generic[P_co]):
-    """A payload with its key, its event time and its Kafka time (LogAppendTime), both in Unix milliseconds."""
+    """A payload with its key, its event time and its Kafka time (LogAppendTime), both in Unix milliseconds.
+
+    `to` is the topic it goes to where that isn't the one its operator writes.
+    """
 
     key: str
     event_time_ms: int
@@ -32,14 +35,15 @@ class Record(Generic[P_co]):
     payload: P_co
     origin: Origin
     traceparent: str | None = None
+    to: str | None = None
 
-    def derive(self, payload: Keyed) -> Record[Any]:
+    def derive(self, payload: Keyed, to: str | None = None) -> Record[Any]:
         """This record's key, Kafka time, origin and trace around another payload, whose event time it takes."""
-        return replace(self, payload=payload, event_time_ms=payload.event_time_ms)  # type: ignore[arg-type]
+        return cast(Record[Any], replace(self, payload=payload, event_time_ms=payload.event_time_ms, to=to))  # type: ignore[arg-type]
 
     def refuse(self, reason: str, detail: str) -> Record[Any]:
         """What an operator returns for a record it can't use: the runner turns it into a counted dead letter.
 
         `detail` says what is wrong and where, and must not quote the payload.
         """
-        return replace(self, payload=Refusal(reason=reason, detail=detail))  # type: ignore[arg-type]
+        return cast(Record[Any], replace(self, payload=Refusal(reason, detail)))  # type: ignore[arg-type]

@@ -1,0 +1,150 @@
+"""Closed windows of observations in, one AffectEvent each out: present modalities weighed, conflict told, or abstained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from kernels import engines, fusion
+from kernels.emotions import EMOTIONS
+from operators.payloads import (
+    MODALITIES,
+    AffectEvent,
+    Modality,
+    ModalityReading,
+    ModalityState,
+    Observation,
+    VadSource,
+)
+from streamer.event_time import Duration
+from streamer.operator import Context
+from streamer.windows import Piece, Window
+
+DECIMALS = 6
+NOT_ALLOWED = ("no_consent", "minor", "switched_off")
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How evidence fades and is weighed.
+
+    `reliability` scales each modality's evidence: 1 takes its calibrated probabilities at their word; less where its
+    model was trained on other recordings than it hears. `prior` is the deployment's, uniform where it isn't given.
+    An estimate whose likeliest emotion has less than `abstain_below` is withheld.
+    """
+
+    fuser: Literal["gate"] = "gate"
+    half_life: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(6000)}
+    reliability: dict[Modality, float] = {"face": 1.0, "voice": 0.6, "text": 1.0}
+    prior: dict[str, float] = {}
+    abstain_below: float = 0.2
+
+
+class FuseAffect:
+    """Fuses the observations of one window; a pure function of it but for `emitted_at_ms`."""
+
+    def __init__(self, params: Params, context: Context) -> None:
+        self._params, self._context = params, context
+        self._prior = {n: params.prior.get(n, 1 / len(EMOTIONS)) for n in EMOTIONS}
+        self._priors: dict[str, Mapping[str, float]] = {}
+        self.half_life_ms: Mapping[str, int] = dict(params.half_life)
+        self.models: dict[str, str] = {"fuser": f"{params.fuser}@1"}
+
+    async def open(self) -> None:
+        """Read the models' training priors, which fusion divides out."""
+        self._priors = {spec.id: spec.prior for spec in engines.all_specs()}
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def revokes(self, evidence: Observation) -> bool:
+        """An `absent` for want of consent takes back what its modality has said before."""
+        return evidence.absent and evidence.reason == "no_consent"
+
+    async def fuse(self, due: Sequence[Window]) -> Sequence[AffectEvent]:
+        """One event for each window."""
+        return [self._event(window) for window in due]
+
+    def _event(self, window: Window) -> AffectEvent:
+        pieces = {m: [p for p in window.pieces if p.payload.modality == m] for m in MODALITIES}
+        experts: dict[str, fusion.Expert] = {}
+        for modality in MODALITIES:
+            readings = [self._reading(p) for p in pieces[modality] if p.payload.emotions]
+            found = fusion.expert(readings, self._params.reliability.get(modality, 1.0))
+            if found is not None:
+                experts[modality] = found
+        fused = fusion.fuse(experts, self._prior)
+        abstained = fused is None or fused.confidence < self._params.abstain_below
+        states = {m: self._state(m, window, pieces[m], fused) for m in MODALITIES if m in window.newest_ms}
+        event = AffectEvent(
+            session_id=window.session_id,
+            event_time_ms=window.end_ms,
+            event_id=f"{window.session_id}:{window.end_ms}",
+            window_start_ms=window.start_ms,
+            window_end_ms=window.end_ms,
+            closed_at_ms=window.closed_at_ms,
+            revision=window.revision,
+            final=window.final,
+            abstained=abstained,
+            modalities=states,
+            models={p.payload.modality: p.payload.model for p in window.pieces if p.payload.model},
+            expressions=_expressions(window.pieces),
+            source_kafka_ms=window.source_kafka_ms,
+            emitted_at_ms=self._context.clock.now_ms(),
+        )
+        return event if fused is None or abstained else _with_estimate(event, fused)
+
+    def _reading(self, piece: Piece) -> fusion.Reading:
+        o: Observation = piece.payload
+        vad = None
+        if o.vad_source == "measured" and o.valence is not None and o.arousal is not None and o.dominance is not None:
+            vad = (o.valence, o.arousal, o.dominance)
+        return fusion.Reading(o.emotions or {}, self._priors.get(o.model, {}), piece.weight, o.confidence, vad)
+
+    def _state(
+        self, modality: Modality, window: Window, pieces: Sequence[Piece], fused: fusion.Fused | None
+    ) -> ModalityReading:
+        newest = pieces[-1].payload if pieces else None
+        state: ModalityState = "idle"
+        if newest is not None and newest.absent and newest.reason in NOT_ALLOWED:
+            state = "no_consent"
+        elif any(not p.payload.absent and p.weight > 0 for p in pieces):
+            state = "present"
+        elif any(p.own for p in pieces):
+            state = "absent"
+        found = fused.experts.get(modality) if fused else None
+        return ModalityReading(
+            state=state,
+            weight=round(fused.weights.get(modality, 0.0), DECIMALS) if fused else 0.0,
+            coverage=round(found.coverage, DECIMALS) if found else 0.0,
+            confidence=round(found.confidence, DECIMALS) if found else 0.0,
+            newest_ms=window.newest_ms.get(modality),
+        )
+
+
+def _with_estimate(event: AffectEvent, fused: fusion.Fused) -> AffectEvent:
+    valence, arousal, dominance = (round(v, DECIMALS) for v in fused.vad)
+    source: VadSource = "measured" if fused.vad_measured else "derived"
+    return msgspec.structs.replace(
+        event,
+        emotions={n: round(p, DECIMALS) for n, p in fused.emotions.items()},
+        supported=fused.supported,
+        valence=valence,
+        arousal=arousal,
+        dominance=dominance,
+        vad_source=source,
+        compounds=[(a, b, round(p, DECIMALS)) for a, b, p in fusion.compounds(fused.emotions)],
+        confidence=round(fused.confidence, DECIMALS),
+        conflict=round(fused.conflict, DECIMALS),
+        calibration="gate@1",
+    )
+
+
+def _expressions(pieces: Sequence[Piece]) -> dict[str, float] | None:
+    """The newest value of each named expression; None where nobody runs in `expressions_only`."""
+    newest: dict[str, float] = {}
+    for piece in pieces:
+        if piece.payload.mode == "expressions_only" and piece.payload.expressions:
+            newest.update({k: round(v, DECIMALS) for k, v in piece.payload.expressions.items()})
+    return newest or None

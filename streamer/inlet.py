@@ -1,0 +1,71 @@
+"""Messages of a topic in, records an operator may see out: decoding, checks, queue policy; every drop is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamer.broker import Message, partition_for
+from streamer.errors import PayloadError
+from streamer.operator import Context
+from streamer.payloads import SCHEMA_HEADER, TICK_HEADER, TRACE_HEADER, Keyed, SessionKeyed, Tick, decode
+from streamer.records import Origin, Record
+from streamer.topology import Queue
+
+MAX_SKEW_MS = 5000
+"""Event time this far ahead of a record's own Kafka time is a lie about the clock (DESIGN §5)."""
+
+
+def to_record(message: Message, payloads: Mapping[str, type[Keyed]], partitions: int, context: Context) -> Record[Any]:
+    """A message to a Record: decoded, or refused with its reason; a tick keeps its place in the order."""
+    headers = dict(message.headers)
+    origin = Origin(message.topic, message.partition, message.offset)
+    key = (message.key or b"").decode(errors="surrogateescape")
+    record = Record[Any](key, message.timestamp_ms, message.timestamp_ms, None, origin)
+    if TICK_HEADER in headers:
+        return record.derive(Tick(event_time_ms=message.timestamp_ms))
+    schema, trace = headers.get(SCHEMA_HEADER), headers.get(TRACE_HEADER)
+    try:
+        payload = decode(message.value, payloads[message.topic], schema.decode(errors="replace") if schema else None)
+    except PayloadError as error:
+        return record.refuse(error.reason, error.detail)
+    record = Record(
+        key, payload.event_time_ms, message.timestamp_ms, payload, origin,
+        trace.decode(errors="replace") if trace else None,
+    )  # fmt: skip
+    if isinstance(payload, SessionKeyed):
+        if not payload.session_id:
+            return record.refuse("undecodable", "session_id is empty")
+        if message.key is None or key != payload.session_id:
+            return record.refuse("undecodable", "the record key is not the session_id")
+        if message.partition != partition_for(message.key, partitions):
+            context.metrics.count("foreign_partition")
+    if payload.event_time_ms < 0:
+        return record.refuse("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
+    if payload.event_time_ms > message.timestamp_ms + MAX_SKEW_MS:
+        ahead = payload.event_time_ms - message.timestamp_ms
+        return record.refuse("clock_skew", f"event_time_ms is {ahead} ms ahead of its Kafka time")
+    return record
+
+
+def admit(records: Sequence[Record[Any]], queue: Queue, context: Context) -> list[Record[Any]]:
+    """Records of one poll to those the queue policy lets through, in order; the others count as `busy` or `stale`."""
+    if context.settings.queue == "all" or queue.policy == "all":
+        return list(records)
+    admitted = list(records)
+    if queue.max_age is not None:
+        oldest_ms = context.clock.now_ms() - queue.max_age
+        admitted = [r for r in records if r.kafka_ms >= oldest_ms]
+        context.metrics.count("stale", len(records) - len(admitted))
+    if queue.policy == "latest":
+        last = {(r.key, r.origin.topic, getattr(r.payload, "source_id", None)): r.origin for r in admitted}
+        newest = [
+            r for r in admitted if last[(r.key, r.origin.topic, getattr(r.payload, "source_id", None))] == r.origin
+        ]
+        context.metrics.count("busy", len(admitted) - len(newest))
+        admitted = newest
+    return admitted
+
+
+def _stream(record: Record[Any]) -> tuple[str, str, str | None]:
+    return record.key, record.origin.topic, getattr(record.payload, "source_id", None)

@@ -1,0 +1,162 @@
+"""The main loop of one operator: consume -> admit -> process -> produce -> commit.
+
+Three words for stopping: `close` takes no more, the loop then finishes what is in hand, and cancelling drops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from streamer.broker import Broker, Committed, TopicPartition
+from streamer.failures import Attempts
+from streamer.inlet import admit, to_record
+from streamer.operator import Context, Operator
+from streamer.outlet import Outlet
+from streamer.payloads import Refusal, Tick
+from streamer.records import Record
+from streamer.reports import Reporter
+from streamer.sessions import Sessions
+from streamer.tables import Tables
+from streamer.topology import OperatorSpec, Topology
+from streamer.windowed import Windowed
+
+IDLE_WAIT_MS = 100
+COMMIT_EVERY_MS = 1000
+POLL_RECORDS = 500
+
+
+class Runner:
+    """Runs one operator of a topology on a broker.
+
+    Args:
+        spec: the operator's part of the topology.
+        topology: for payload types and partitions.
+        broker: where the topics are.
+        context: the operator's; its `tables` are filled here.
+    """
+
+    def __init__(self, spec: OperatorSpec, topology: Topology, broker: Broker, context: Context) -> None:
+        self.context, self._spec, self._topology = context, spec, topology
+        built = spec.found.build(spec.params, context)
+        self._windowed = (
+            Windowed(built, spec.window, "late_records", spec.on_failure, context) if spec.window is not None else None
+        )
+        self.operator: Operator = self._windowed or built
+        self._payloads = {name: topology.topics[name].type for name in spec.reads}
+        self._consumer = broker.consumer(
+            spec.reads,
+            group=f"{topology.app}.{spec.name}",
+            on_assigned=self._assigned,
+            on_revoked=self._revoked,
+        )
+        tables = {name: topology.topics[name].type for name in spec.tables}
+        self._tables = Tables(broker, tables, context.tables, topology.partitions, context, built)
+        self._outlet = Outlet(broker.producer(), spec, context)
+        self._reporter = Reporter(spec, context, built)
+        self._attempts = Attempts(spec.on_failure, context)
+        self._sessions = Sessions(self.operator)
+        self._committed_ms = context.clock.now_ms()
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Take no more; `run` finishes what is in hand and returns."""
+        self._closing.set()
+
+    async def open(self) -> None:
+        """Connect, warm up, read the tables to their end.
+
+        Raises:
+            StreamerError: what is missing, and what to do.
+        """
+        await self._outlet.start()
+        await self.operator.open()
+        await self._outlet.write(await self._tables.load())
+        await self._consumer.start()
+
+    async def run(self) -> None:
+        """Until `close`: step after step; then commit and leave the group."""
+        try:
+            while not self._closing.is_set():
+                await self.step()
+            await self._commit()
+        finally:
+            await self.stop()
+
+    async def step(self, wait_ms: int | None = None) -> int:
+        """One turn of the loop; how many messages it took."""
+        messages = await self._consumer.poll(POLL_RECORDS, self._wait_ms() if wait_ms is None else wait_ms)
+        if messages and len(messages) < self._spec.batch.max and self._spec.batch.wait:
+            messages = [*messages, *await self._consumer.poll(self._spec.batch.max, self._spec.batch.wait)]
+        await self._outlet.write(await self._tables.refresh())
+        records = [to_record(m, self._payloads, self._topology.partitions, self.context) for m in messages]
+        self.context.metrics.count("read", len(records))
+        usable = [r for r in records if not isinstance(r.payload, Refusal)]
+        await self._outlet.write([r for r in records if isinstance(r.payload, Refusal)])
+        admitted = admit(usable, self._spec.queue, self.context)
+        for start in range(0, len(admitted), self._spec.batch.max):
+            await self._process(admitted[start : start + self._spec.batch.max])
+        if self._windowed is not None:
+            await self._outlet.write(await self._windowed.on_time())
+        self._sessions.read(records)
+        if self.context.clock.now_ms() >= self._committed_ms + COMMIT_EVERY_MS:
+            await self._commit()
+        await self._outlet.write(self._reporter.due(self._sessions.partitions(), await self._lag()))
+        return len(messages)
+
+    async def _process(self, batch: Sequence[Record[Any]]) -> None:
+        begin, now_ms = self.context.clock.perf_ms(), self.context.clock.now_ms()
+        self.context.metrics.time("wait", [now_ms - r.kafka_ms for r in batch if not isinstance(r.payload, Tick)])
+        outputs = await self._attempts.run(
+            self.operator.process, batch, lambda r, why: r.refuse(why.reason, why.detail)
+        )
+        processed = self.context.clock.perf_ms()
+        await self._outlet.write(outputs)
+        self.context.metrics.count("processed", len(batch))
+        self.context.metrics.time("process", [processed - begin])
+        self.context.metrics.time("produce", [self.context.clock.perf_ms() - processed])
+
+    async def _commit(self) -> None:
+        places: dict[TopicPartition, Committed] = {}
+        for partition in self._consumer.assignment():
+            own = self._windowed.place(partition) if self._windowed else self._sessions.place(partition)
+            if own is not None:
+                places[partition] = own
+        if places:
+            await self._consumer.commit(places)
+        self._committed_ms = self.context.clock.now_ms()
+
+    async def stop(self) -> None:
+        """Leave the group and release everything."""
+        await self._consumer.stop()
+        await self._tables.stop()
+        await self._outlet.stop()
+        await self.operator.close()
+
+    def wake_ms(self) -> int | None:
+        """When there is something to do without a record, in Unix milliseconds."""
+        return self._windowed.wake_ms() if self._windowed is not None else None
+
+    def _wait_ms(self) -> int:
+        wake = self.wake_ms()
+        return IDLE_WAIT_MS if wake is None else min(max(wake - self.context.clock.now_ms(), 0), IDLE_WAIT_MS)
+
+    async def _lag(self) -> int:
+        if not self._reporter.is_due():
+            return 0
+        ends = await self._consumer.end_offsets()
+        return sum(max(end - (self._consumer.position(tp) or 0), 0) for tp, end in ends.items())
+
+    async def _assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        for partition in partitions:
+            if self._windowed is not None:
+                place = self._windowed.resume(partition, await self._consumer.committed(partition))
+                if place is not None:
+                    self._consumer.seek(partition, place)
+
+    async def _revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        for partition in partitions:
+            self._sessions.lose(partition)
+            if self._windowed is not None:
+                self._windowed.lose(partition)

@@ -1,0 +1,54 @@
+"""Which sessions an operator has seen on which partition: what may be committed, and what is forgotten when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from streamer.broker import Committed, TopicPartition
+from streamer.operator import Operator
+from streamer.records import Record
+
+FORGET_AFTER_MS = 10 * 60_000
+"""A session that nothing was read of for this long, by Kafka time, is over."""
+
+
+class Sessions:
+    """Reads go in; commit places come out that stay below what the operator still holds."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._next: dict[TopicPartition, int] = {}
+        self._seen: dict[TopicPartition, dict[str, int]] = {}  # session -> Kafka time, oldest first
+
+    def read(self, records: Sequence[Record[Any]]) -> None:
+        """Records that are done with: processed, dropped or refused."""
+        for record in records:
+            partition = TopicPartition(record.origin.topic, record.origin.partition)
+            self._next[partition] = record.origin.offset + 1
+            seen = self._seen.setdefault(partition, {})
+            seen.pop(record.key, None)
+            seen[record.key] = record.kafka_ms
+        for seen in self._seen.values():
+            newest = next(reversed(seen.values()), 0)
+            while seen and (oldest := next(iter(seen))) and newest - seen[oldest] > FORGET_AFTER_MS:
+                del seen[oldest]
+                self._operator.forget(oldest)
+
+    def partitions(self) -> list[int]:
+        """The partitions read so far."""
+        return sorted({tp.partition for tp in self._next})
+
+    def place(self, partition: TopicPartition) -> Committed | None:
+        """The next offset to read, or the oldest input that the operator still holds."""
+        if partition not in self._next:
+            return None
+        held = (self._operator.needs_from(session) for session in self._seen[partition])
+        offsets = [o.offset for o in held if o is not None and TopicPartition(o.topic, o.partition) == partition]
+        return Committed(min([self._next[partition], *offsets]))
+
+    def lose(self, partition: TopicPartition) -> None:
+        """A partition went to another worker: forget its sessions."""
+        self._next.pop(partition, None)
+        for session in self._seen.pop(partition, {}):
+            self._operator.forget(session)
