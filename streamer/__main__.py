@@ -1,0 +1,96 @@
+"""The command line: arguments in, an exit code out. What a command does stands in `streamer/commands.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from streamer import commands
+from streamer.errors import StreamerError
+
+EXIT_USAGE = 64
+EXIT_INPUT_OUTPUT = 74
+EXIT_INTERRUPTED = 130
+
+DESCRIPTION = "Senses affect as it happens, from Kafka topics, and re-ranks items because of it."
+EXIT_CODES = """\
+exit codes:
+    0  done
+   64  wrong usage of this command
+   65  bad input: a record or a media file
+   69  a service is unavailable: no broker, no Kafka
+   70  this software failed
+   74  input or output failed
+   77  refused: this use of affect sensing, or a model's licence
+   78  bad configuration: topology, settings, a topic's shape, a model
+  130  interrupted (Ctrl-C)
+
+STREAMER_* environment variables hold addresses and credentials.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the exit code of sysexits.h for wrong usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"error: {message}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="streamer",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    topology = _Parser(add_help=False)
+    topology.add_argument(
+        "--topology", type=Path, default=default_topology(), metavar="PATH", help="the picture (default: topology.yaml)"
+    )
+    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    check = subcommands.add_parser("check", parents=[topology], help="judge the topology: all its problems at once")
+    check.set_defaults(command=commands.check)
+
+    graph = subcommands.add_parser("graph", parents=[topology], help="print the topology as a Mermaid picture")
+    graph.set_defaults(command=commands.graph)
+
+    schema = subcommands.add_parser("schema", parents=[topology], help="print its topics and payloads as AsyncAPI 3")
+    schema.set_defaults(command=commands.schema)
+    return parser
+
+
+def default_topology() -> Path:
+    """`topology.yaml` of the current folder, or else of this checkout."""
+    here = Path("topology.yaml")
+    return here if here.exists() else Path(__file__).resolve().parent.parent / "topology.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors go to stderr as `error: ...`, without a traceback."""
+    args = build_parser().parse_args(arguments)
+    try:
+        code: int = args.command(args)
+        sys.stdout.flush()
+    except StreamerError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe has gone: not worth a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INPUT_OUTPUT
+    except OSError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_INPUT_OUTPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

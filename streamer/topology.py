@@ -1,0 +1,249 @@
+"""topology.yaml in, a frozen Topology out, or every mistake in it at once (DESIGN §3).
+
+Everything that changes what is computed stands in that file; `load_topology` refuses it whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from streamer.broker import TopicSpec
+from streamer.errors import ConfigurationError
+from streamer.event_time import ClosingRule, Duration
+from streamer.operator import OperatorClass
+from streamer.payloads import Keyed, SessionKeyed
+from streamer.struct_reading import StructReader, nearest, place
+from streamer.topology_checks import check_topology, find_checked, payload_types
+from streamer.windows import WindowSpec
+from streamer.yaml_tree import YamlTree, read_yaml
+
+_SHORTEST_SEGMENT_MS = 10_000
+_SEGMENTS_PER_RETENTION = 6
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+_NAME = re.compile("[a-z][a-z0-9_]{0,99}")
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many records an operator takes at once, and how long it waits for the batch to fill."""
+
+    max: Positive = 16
+    wait: Duration = Duration(0)
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to do with records that wait: `latest` keeps each session's newest, `max_age` drops what is older."""
+
+    policy: Literal["all", "latest", "max_age"] = "all"
+    max_age: Duration | None = None
+
+
+class OnFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a failing batch is tried again, and what happens then."""
+
+    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
+    then: Literal["dead_letter", "stop"] = "dead_letter"
+
+
+class _WindowEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    size: Duration
+    hop: Duration
+    lateness: Duration = ClosingRule().lateness
+    idle_after: Duration = ClosingRule().idle_after
+    max_open: Duration = ClosingRule().max_open
+    sparse: tuple[str, ...] = ()
+    provisional: str | None = None
+    max_skew: Duration = WindowSpec().max_skew
+    max_delay: Duration = WindowSpec().max_delay
+    horizon: Duration = WindowSpec().horizon
+
+    def spec(self) -> WindowSpec:
+        rule = ClosingRule(self.lateness, self.idle_after, self.max_open, frozenset(self.sparse))
+        return WindowSpec(self.size, self.hop, rule, self.provisional, self.max_skew, self.max_delay, self.horizon)
+
+
+class _TopicEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    payload: str
+    external: Literal["in", "out"] | None = None
+    retention: Duration | None = None
+    compact: bool = False
+    key: str | None = None
+    partitions: Positive | None = None
+
+
+class _OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reads: tuple[str, ...]
+    writes: str
+    tables: tuple[str, ...] = ()
+    host: Literal["runner", "faust"] = "runner"
+    batch: Batch = Batch()
+    queue: Queue = Queue()
+    window: _WindowEntry | None = None
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    on_failure: OnFailure = OnFailure()
+    params: dict[str, Any] = {}
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    app: Annotated[str, msgspec.Meta(pattern=f"^{_NAME.pattern}$")]
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    topics: dict[str, _TopicEntry]
+    operators: dict[str, _OperatorEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic: its payload's name and class, whose it is, how long it is kept, and which payload field is its key."""
+
+    name: str
+    payload: str
+    type: type[Keyed]
+    external: Literal["in", "out"] | None
+    retention_ms: int | None
+    compact: bool
+    key: str
+
+    @property
+    def keyed_by_session(self) -> bool:
+        """Whether a record's key is its session; a table that isn't is read whole by every worker."""
+        return issubclass(self.type, SessionKeyed) and self.key == "session_id"
+
+    def spec(self, partitions: int) -> TopicSpec:
+        """What the broker has to know. Short segments make a retention real: Kafka deletes whole segments only."""
+        segment_ms = None
+        if self.retention_ms is not None:
+            segment_ms = max(_SHORTEST_SEGMENT_MS, self.retention_ms // _SEGMENTS_PER_RETENTION)
+        return TopicSpec(self.name, partitions, self.retention_ms, segment_ms, self.compact)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSpec:
+    """A step of the picture: what it reads and writes, how it is run, its own typed `params` and its class."""
+
+    name: str
+    reads: tuple[str, ...]
+    tables: tuple[str, ...]
+    writes: str
+    host: Literal["runner", "faust"]
+    batch: Batch
+    queue: Queue
+    window: WindowSpec | None
+    delivery: Literal["at_least_once", "exactly_once"]
+    on_failure: OnFailure
+    params: msgspec.Struct
+    found: OperatorClass
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The topics it writes: the one it names, and its window's provisional one."""
+        provisional = self.window.provisional if self.window else None
+        return (self.writes,) if provisional is None else (self.writes, provisional)
+
+    @property
+    def half_life_ms(self) -> Mapping[str, int]:
+        """How fast evidence fades, by modality: the parameter `half_life` of a windowed operator, empty without one."""
+        half_life = getattr(self.params, "half_life", None)
+        return dict(half_life) if isinstance(half_life, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The whole picture, checked. Mappings keep the file's order."""
+
+    source: Path
+    version: int
+    app: str
+    partitions: int
+    topics: Mapping[str, Topic]
+    operators: Mapping[str, OperatorSpec]
+
+    def topic_specs(self) -> list[TopicSpec]:
+        """Every topic as the broker should have it."""
+        return [topic.spec(self.partitions) for topic in self.topics.values()]
+
+    def writers(self, topic: str) -> list[str]:
+        """The operators that write a topic; none for the runtime's own and for those from outside."""
+        return [spec.name for spec in self.operators.values() if topic in spec.outputs]
+
+
+def load_topology(path: Path | str, *, package: str = "operators") -> Topology:
+    """A topology file to a checked Topology; operators and payloads are looked up by name in `package`.
+
+    Raises:
+        ConfigurationError: every problem found, each with its path in the file, its line and the nearest known name.
+    """
+    path = Path(path)
+    tree = read_yaml(path)
+    reader = StructReader(tree.lines)
+    reader.problems.extend(tree.problems)
+    file = reader.read(_File, tree.value, "")
+    partitions = reader.at(int, "partitions") or 1
+    topics = _topics(reader, _names(tree, "topics"), partitions, payload_types(package))
+    operators = _operators(reader, _names(tree, "operators"), package)
+    app = file.app if file else ""
+    topology = Topology(path, 1, app, partitions, MappingProxyType(topics), MappingProxyType(operators))
+    for where, message in check_topology(topology, _names(tree, "topics"), _names(tree, "operators")):
+        if not reader.spoiled(where):  # a value that could not be read has been reported; don't judge its stand-in
+            reader.note(where, message)
+    if reader.problems:
+        raise ConfigurationError(str(path), sorted(set(reader.problems), key=lambda p: place(p.path, tree.lines)))
+    return topology
+
+
+def _names(tree: YamlTree, section: str) -> tuple[str, ...]:
+    value = tree.value.get(section) if isinstance(tree.value, dict) else None
+    return tuple(value) if isinstance(value, dict) else ()
+
+
+def _topics(
+    reader: StructReader, names: Iterable[str], partitions: int, types: Mapping[str, type[Keyed]]
+) -> dict[str, Topic]:
+    topics: dict[str, Topic] = {}
+    for name in names:
+        where = f"topics.{name}"
+        entry = reader.at(_TopicEntry, where)
+        if entry is None:
+            continue
+        if _NAME.fullmatch(name) is None:
+            reader.note(where, "a topic's name is lower-case letters, digits and _, and starts with a letter")
+        if entry.partitions not in (None, partitions):
+            reader.note(f"{where}.partitions", f"{entry.partitions}, but every topic of this app has {partitions}")
+        kind = types.get(entry.payload)
+        if kind is None:
+            reader.note(f"{where}.payload", f"no payload {entry.payload}{nearest(entry.payload, types)}")
+            continue
+        key = entry.key or ("session_id" if issubclass(kind, SessionKeyed) else None)
+        if key not in kind.__struct_fields__:
+            choices = nearest(key or "", kind.__struct_fields__)
+            reader.note(f"{where}.key", f"name the field of {entry.payload} that is the record's key{choices}")
+            continue
+        topics[name] = Topic(name, entry.payload, kind, entry.external, entry.retention, entry.compact, key)
+    return topics
+
+
+def _operators(reader: StructReader, names: Iterable[str], package: str) -> dict[str, OperatorSpec]:
+    operators: dict[str, OperatorSpec] = {}
+    for name in names:
+        where = f"operators.{name}"
+        entry = reader.at(_OperatorEntry, where)
+        found = find_checked(name, package, partial(reader.note, where))
+        if found is None or entry is None:
+            continue
+        params = reader.read(found.params, entry.params, f"{where}.params")
+        if params is None:
+            continue
+        operators[name] = OperatorSpec(
+            name, entry.reads, entry.tables, entry.writes, entry.host, entry.batch, entry.queue,
+            entry.window.spec() if entry.window else None,
+            entry.delivery, entry.on_failure, params, found,
+        )  # fmt: skip
+    return operators
