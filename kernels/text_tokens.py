@@ -1,0 +1,94 @@
+"""Text in, token ids out: the one framing that training, evaluation and the running pipeline share."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MAX_CHARACTERS = 4000
+"""Longer texts are cut before they are tokenized, so that one huge message cannot hold up a batch."""
+
+_COLOUR_WORDS = frozenset({"BLACK", "WHITE", "HEAVY", "SIGN", "SYMBOL"})
+"""Words of a Unicode name that describe the glyph and not what it says ("HEAVY BLACK HEART")."""
+_FIRST_SKIN_TONE, _LAST_SKIN_TONE = "\U0001f3fb", "\U0001f3ff"
+_FIRST_PICTURE = "\u2190"
+_LENGTH_STEP = 8
+_SPECIAL_TOKENS = 2
+
+
+class Tokens(NamedTuple):
+    """One padded batch of n texts, t tokens wide.
+
+    `input_ids` and `attention_mask` are int64, n x t; `counts` (int64, n) are the tokens before cutting; `truncated`
+    (bool, n) says whether a text was cut; `unknown` (float64, n) is the share of its tokens that are not in the
+    vocabulary.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+    unknown: NDArray[np.float64]
+
+
+def spell_out(text: str) -> str:
+    """Text in, the same text with each emoji replaced by its Unicode name out.
+
+    The encoder's vocabulary has no emoji: without this a crying face and a laughing one are both `[UNK]`, and in chat
+    they often are the whole message. Skin tones, joiners and variation selectors are dropped; a character that this
+    Python's Unicode tables do not name is kept.
+    """
+    if text.isascii():
+        return text
+    out: list[str] = []
+    for char in text:
+        if char in "\ufe0f\u200d" or _FIRST_SKIN_TONE <= char <= _LAST_SKIN_TONE:
+            continue
+        if char >= _FIRST_PICTURE and unicodedata.category(char) == "So" and (name := unicodedata.name(char, "")):
+            words = [word for word in name.split() if word not in _COLOUR_WORDS]
+            out.append(f" {' '.join(words or name.split()).lower()} ")
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+class TextTokens:
+    """A `tokenizer.json` and a length limit; `encode` gives padded batches of at most `max_tokens` columns."""
+
+    def __init__(self, path: Path, *, max_tokens: int) -> None:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - heavy: imported late, only where text is read
+
+        self.max_tokens = max_tokens
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._unknown_id = self._tokenizer.token_to_id("[UNK]")
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """`n` texts in, one batch out; the width `t` is the longest text rounded up to 8, at most `max_tokens`.
+
+        A text over the limit keeps its first tokens and its closing `[SEP]`. An empty text is its two special tokens.
+        """
+        spelled = [spell_out(text[:MAX_CHARACTERS]) for text in texts]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(spelled)]
+        counts = np.array([len(row) for row in rows], dtype=np.int64)
+        cut = np.array([len(text) > MAX_CHARACTERS for text in texts], dtype=np.bool_)
+        longest = min(self.max_tokens, int(counts.max(initial=2)))
+        width = min(self.max_tokens, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.int64)
+        for at, row in enumerate(rows):
+            kept = row if len(row) <= self.max_tokens else [*row[: self.max_tokens - 1], row[-1]]
+            ids[at, : len(kept)] = kept
+            mask[at, : len(kept)] = 1
+        words = np.maximum(mask.sum(axis=1) - _SPECIAL_TOKENS, 1)
+        unknown = np.asarray((ids == self._unknown_id).sum(axis=1) / words, dtype=np.float64)
+        return Tokens(ids, mask, counts, cut | (counts > self.max_tokens), unknown)

