@@ -2,8 +2,8 @@
 
 Late fusion of calibrated experts. Each model's log(p / training prior) is evidence over its own classes and 0 over the
 others: neither raised nor lowered. Within a modality evidence is averaged (ten frames of one second are not ten
-witnesses), across modalities it is added, each scaled by its strength. The product of experts with tempered exponents is
-Hinton's (Neural Computation 14(8), 2002, eq. 1), dividing the prior out is Bourlard and Morgan's scaled likelihood.
+witnesses), across modalities it is added, each scaled by its strength. The product of experts with tempered exponents
+is Hinton's (Neural Computation 14(8), 2002, eq. 1), dividing the prior out is Bourlard and Morgan's scaled likelihood.
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ def _alone(e: Expert, prior: Mapping[str, float]) -> dict[str, float]:
 
 
 def _logits(e: Expert, prior: Mapping[str, float]) -> NDArray[np.float64]:
-    return e.evidence + np.array([math.log(max(prior.get(n, 1 / len(EMOTIONS)), FLOOR)) for n in EMOTIONS])
+    deployed: NDArray[np.float64] = np.array([math.log(max(prior.get(n, 1 / len(EMOTIONS)), FLOOR)) for n in EMOTIONS])
+    return e.evidence + deployed
 
 
 def _softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:

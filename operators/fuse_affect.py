@@ -1,4 +1,4 @@
-"""Closed windows of observations in, one AffectEvent each out: present modalities weighed, conflict told, or abstained."""
+"""Windows of observations in, one AffectEvent each out: present modalities weighed, conflict told, or abstained."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FuseAffect:
         self._params, self._context = params, context
         self._prior = {n: params.prior.get(n, 1 / len(EMOTIONS)) for n in EMOTIONS}
         self._priors: dict[str, Mapping[str, float]] = {}
-        self.half_life_ms: Mapping[str, int] = dict(params.half_life)
+        self.half_life_ms: Mapping[str, int] = {m: int(d) for m, d in params.half_life.items()}
         self.models: dict[str, str] = {"fuser": f"{params.fuser}@1"}
 
     async def open(self) -> None:
@@ -76,7 +76,9 @@ class FuseAffect:
                 experts[modality] = found
         fused = fusion.fuse(experts, self._prior)
         abstained = fused is None or fused.confidence < self._params.abstain_below
-        states = {m: self._state(m, window, pieces[m], fused) for m in MODALITIES if m in window.newest_ms}
+        states: dict[str, ModalityReading] = {
+            m: self._state(m, window, pieces[m], fused) for m in MODALITIES if m in window.newest_ms
+        }
         event = AffectEvent(
             session_id=window.session_id,
             event_time_ms=window.end_ms,

@@ -52,7 +52,7 @@ class Runner:
             on_revoked=self._revoked,
         )
         tables = {name: topology.topics[name].type for name in spec.tables}
-        self._tables = Tables(broker, tables, context.tables, topology.partitions, context, built)
+        self._tables = Tables(broker, tables, topology.partitions, context, built)
         self._outlet = Outlet(broker.producer(), spec, context)
         self._reporter = Reporter(spec, context, built)
         self._attempts = Attempts(spec.on_failure, context)
@@ -108,9 +108,7 @@ class Runner:
     async def _process(self, batch: Sequence[Record[Any]]) -> None:
         begin, now_ms = self.context.clock.perf_ms(), self.context.clock.now_ms()
         self.context.metrics.time("wait", [now_ms - r.kafka_ms for r in batch if not isinstance(r.payload, Tick)])
-        outputs = await self._attempts.run(
-            self.operator.process, batch, lambda r, why: r.refuse(why.reason, why.detail)
-        )
+        outputs = await self._attempts.run(self.operator.process, batch, _refuse)
         processed = self.context.clock.perf_ms()
         await self._outlet.write(outputs)
         self.context.metrics.count("processed", len(batch))
@@ -160,3 +158,7 @@ class Runner:
             self._sessions.lose(partition)
             if self._windowed is not None:
                 self._windowed.lose(partition)
+
+
+def _refuse(record: Record[Any], why: Refusal) -> Record[Any]:
+    return record.refuse(why.reason, why.detail)

@@ -20,9 +20,8 @@ class Tables:
     Args:
         broker: where the topics are.
         payloads: table name to the struct its records hold.
-        contents: the mappings that the operator sees; filled in place.
         partitions: of every topic.
-        context: the operator's.
+        context: the operator's; its `tables` are filled in place.
         watcher: the operator, which may have an `on_table`.
     """
 
@@ -30,12 +29,11 @@ class Tables:
         self,
         broker: Broker,
         payloads: Mapping[str, type[Keyed]],
-        contents: Mapping[str, dict[str, Any]],
         partitions: int,
         context: Context,
         watcher: object,
     ) -> None:
-        self._payloads, self._contents, self._partitions, self._context = payloads, contents, partitions, context
+        self._payloads, self._partitions, self._context = payloads, partitions, context
         self._on_table = cast(TableWatcher, watcher).on_table if hasattr(watcher, "on_table") else None
         self._consumer = broker.consumer(list(payloads), group=None) if payloads else None
 
@@ -67,7 +65,7 @@ class Tables:
         outputs: list[Record[Any]] = []
         latest: dict[tuple[str, str], Record[Any]] = {}
         for message in messages:
-            table, key = self._contents[message.topic], (message.key or b"").decode(errors="surrogateescape")
+            table, key = self._context.tables[message.topic], (message.key or b"").decode(errors="surrogateescape")
             if message.value is None:  # a tombstone: compaction's way to delete
                 table.pop(key, None)
                 latest.pop((message.topic, key), None)
