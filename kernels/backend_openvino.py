@@ -22,7 +22,7 @@ def reasons_against(model: Path) -> Sequence[str]:
 
 def compile(model: Path, threads: int) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:  # noqa: A001 - a backend compiles
     """ONNX file to a thread-safe function from named inputs to named outputs, tuned for latency."""
-    import openvino as ov  # noqa: PLC0415 - heavy, imported where it is owned
+    import openvino as ov
 
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = ov.Core().compile_model(str(model), "CPU", options)

@@ -1,0 +1,271 @@
+"""The commands that talk to a Kafka: run, broker, replay, tail. Parsed arguments in, an exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamer.broker import Broker
+from streamer.errors import ConfigurationError, PayloadError, Problem
+from streamer.local_kafka import local_kafka
+from streamer.payloads import SCHEMA_HEADER, Keyed, decode
+from streamer.replay import replay_live, session_events, simulate
+from streamer.settings import Settings, load_settings
+from streamer.topology import Topology, load_topology
+
+TAIL_BATCH = 500
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the topology's operators, or those named, until Ctrl-C; without STREAMER_BROKERS on a Kafka of its own."""
+    return asyncio.run(_run(load_topology(args.topology), _settings(), args.only))
+
+
+def broker(args: argparse.Namespace) -> int:
+    """Run the embedded Kafka with the topology's topics until Ctrl-C; any Kafka client can join."""
+    return asyncio.run(_broker(load_topology(args.topology), _settings(), args.port, args.data))
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Publish a session at the media's pace, or run it file to file in memory and write what came out as JSON lines."""
+    topology, settings = load_topology(args.topology), _settings()
+    consent = [] if args.consent in (None, "none") else args.consent.split(",")
+    if args.consent == "all":
+        consent = ["face", "voice", "text"]
+    if args.speed == "max":
+        return asyncio.run(
+            _replay_max(args.path, args.session or args.path.stem, consent, topology, settings, args.out)
+        )
+    return asyncio.run(_replay(args.path, args.session or args.path.stem, consent, topology, settings))
+
+
+def tail(args: argparse.Namespace) -> int:
+    """Print a topic's records decoded, one line each, as they come."""
+    topology = load_topology(args.topology)
+    unknown = [
+        Problem(t, f"no such topic; there are {', '.join(topology.topics)}")
+        for t in args.topics
+        if t not in topology.topics
+    ]
+    if unknown:
+        raise ConfigurationError("tail", unknown)
+    return asyncio.run(_tail(args.topics, topology, _settings(), args.beginning, args.json, args.limit))
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal; stdout is for data."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+@asynccontextmanager
+async def kafka(settings: Settings, *, own: bool = True) -> AsyncIterator[Broker]:
+    """The Kafka of STREAMER_BROKERS, or where none is set and `own` allows it, one started here for as long as needed.
+
+    Raises:
+        ConfigurationError: none is set, and one of its own would be of no use to this command.
+        LocalKafkaError: none is set, and none can be started.
+    """
+    from streamer.broker_kafka import KafkaBroker
+
+    if settings.brokers is None and not own:
+        way_out = "say where Kafka is, host:port; `streamer broker` starts one and prints its address"
+        raise ConfigurationError("environment", [Problem("STREAMER_BROKERS", way_out)])
+    if settings.brokers is not None:
+        broker = KafkaBroker(settings.brokers, settings)
+        try:
+            yield broker
+        finally:
+            await broker.close()
+        return
+    async with local_kafka(settings, progress=_progress()) as server:
+        say(f"Kafka is at {server.address} (for this run only; STREAMER_BROKERS={server.address} lets others join)")
+        broker = KafkaBroker(server.address, settings)
+        try:
+            yield broker
+        finally:
+            await broker.close()
+
+
+def on_stop_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first Ctrl-C or SIGTERM; a second one ends the program at once."""
+    loop = asyncio.get_running_loop()
+
+    def first(received: signal.Signals) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+        if received == signal.SIGINT:
+            say("stopping: finishing what is in hand (Ctrl-C again to drop it)")
+        stop()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, first, each)
+
+
+async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
+    from streamer.faust_host import FaustHost
+    from streamer.pipeline import Pipeline
+
+    for name, value in settings.printable().items():
+        say(f"STREAMER_{name.upper()}={value}")
+    async with kafka(settings) as joined:
+        pipeline = Pipeline(
+            topology,
+            settings,
+            joined,
+            only=only,
+            faust=lambda spec, context: FaustHost(spec, topology, joined, context),
+        )
+        stopped = asyncio.Event()
+
+        def stop() -> None:
+            stopped.set()
+            pipeline.close()
+
+        on_stop_signals(stop)
+        await pipeline.open()
+        names = ", ".join(r.context.operator for r in (*pipeline.runners, *pipeline.hosts))
+        say(f"ready: {names}")
+        await pipeline.run()
+    say("stopped")
+    return 0
+
+
+async def _broker(topology: Topology, settings: Settings, port: int, data: Path | None) -> int:
+    from streamer.broker_kafka import KafkaBroker
+
+    stopped = asyncio.Event()
+    async with local_kafka(settings, port=port, log_dirs=data, progress=_progress()) as server:
+        on_stop_signals(stopped.set)
+        joined = KafkaBroker(server.address, settings)
+        await joined.ensure_topics(topology.topic_specs())
+        await joined.close()
+        say(f"Kafka is at {server.address} with {len(topology.topics)} topics; Ctrl-C stops it")
+        await stopped.wait()
+    return 0
+
+
+async def _replay(path: Path, session: str, consent: list[str], topology: Topology, settings: Settings) -> int:
+    events = session_events(path, consent)
+    if not consent and not (path / "consents.jsonl").exists():
+        say("no consent: the operators will refuse to read this session; add --consent all, or face,voice,text")
+    async with kafka(settings, own=False) as joined:
+        await joined.ensure_topics(topology.topic_specs())
+        task = asyncio.current_task()
+        on_stop_signals(lambda: task and task.cancel())
+        counts: dict[str, int] = {}
+        try:
+            async for event in replay_live(events, session, topology, joined):
+                counts[event.topic] = counts.get(event.topic, 0) + 1
+        except asyncio.CancelledError:
+            say("stopped in the middle")
+        say(f"published of {session}: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items())))
+    return 0
+
+
+async def _replay_max(
+    path: Path, session: str, consent: list[str], topology: Topology, settings: Settings, out: Path | None
+) -> int:
+    settings = settings.model_copy(update={"queue": "all"})
+    stored = await simulate({session: session_events(path, consent)}, topology, settings)
+    wanted = [t for t in topology.topics.values() if t.external == "out"]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    for topic in wanted:
+        lines = [_json(decode(m.value, topic.type)) for m in stored.stored(topic.name)]
+        if out is not None:
+            (out / f"{topic.name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            say(f"{out / topic.name}.jsonl: {len(lines)} records")
+        elif topic.name == "affect_events":
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+async def _tail(
+    topics: list[str], topology: Topology, settings: Settings, beginning: bool, as_json: bool, limit: int | None
+) -> int:
+    async with kafka(settings, own=False) as joined:
+        consumer = joined.consumer(topics, group=None, start_at="earliest" if beginning else "latest")
+        stopped = asyncio.Event()
+        on_stop_signals(stopped.set)
+        await consumer.start()
+        printed = 0
+        while not stopped.is_set() and (limit is None or printed < limit):
+            for message in await consumer.poll(TAIL_BATCH, timeout_ms=200):
+                schema = dict(message.headers).get(SCHEMA_HEADER)
+                place = f"{message.topic}[{message.partition}]@{message.offset}"
+                if not schema:
+                    continue
+                try:
+                    payload = decode(
+                        message.value, topology.topics[message.topic].type, schema.decode(errors="replace")
+                    )
+                    line = _json(payload) if as_json else f"{place} {summary(payload)}"
+                except PayloadError as error:
+                    line = f"{place} {error}"
+                sys.stdout.write(f"{line}\n")
+                printed += 1
+                if printed == limit:
+                    break
+            sys.stdout.flush()
+        await consumer.stop()
+    return 0
+
+
+def summary(payload: Keyed) -> str:
+    """A payload to one readable line: short fields as they are, bytes as their length, probabilities best first."""
+    plain: dict[str, Any] = msgspec.to_builtins(payload, builtin_types=(bytes,))
+    parts = []
+    for name, value in plain.items():
+        if value in (None, [], {}, ""):
+            continue
+        if isinstance(value, bytes):
+            parts.append(f"{name}=<{len(value)} bytes>")
+        elif name == "emotions":
+            best = sorted(value.items(), key=lambda item: -item[1])[:3]
+            parts.append("emotions=" + " ".join(f"{n}:{p:.2f}" for n, p in best))
+        elif isinstance(value, float):
+            parts.append(f"{name}={value:.3f}")
+        elif isinstance(value, dict | list):
+            parts.append(f"{name}={json.dumps(value, ensure_ascii=False)[:160]}")
+        else:
+            parts.append(f"{name}={value}")
+    return " ".join(parts)
+
+
+def _json(payload: Keyed) -> str:
+    return msgspec.json.encode(payload, order="sorted").decode()
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return settings
+
+
+def _progress() -> Callable[[str, float | None], None]:
+    last = ""
+
+    def show(what: str, fraction: float | None) -> None:
+        nonlocal last
+        line = what if fraction is None else f"{what}: {fraction:4.0%}"
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{line}")
+            if fraction is None or fraction >= 1:
+                sys.stderr.write("\n")
+        elif what != last:
+            sys.stderr.write(f"{what}\n")
+        last = what
+        sys.stderr.flush()
+
+    return show

@@ -1,0 +1,116 @@
+"""A topology's operators in one process: opened together, run side by side, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from streamer.broker import Broker
+from streamer.errors import ConfigurationError, Problem
+from streamer.event_time import Clock, SystemClock
+from streamer.operator import Context
+from streamer.runner import Runner
+from streamer.settings import Settings
+from streamer.topology import OperatorSpec, Topology
+
+DRAIN_S = 5.0
+
+
+class Host(Protocol):
+    """What runs one operator: the runner, or Faust."""
+
+    async def open(self) -> None:
+        """Connect and warm up."""
+        ...
+
+    async def run(self) -> None:
+        """Until `close`."""
+        ...
+
+    def close(self) -> None:
+        """Take no more; finish what is in hand."""
+        ...
+
+
+class Pipeline:
+    """Runs operators of a topology until `close`; the first one that fails stops the others and is raised.
+
+    Args:
+        topology: the picture.
+        settings: this deployment's.
+        broker: where the topics are.
+        clock: the machine's, or a simulated one.
+        only: the operators to run; all of them where it is empty.
+        faust: builds the host of operators marked `host: faust`; None runs them on the plain runner.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: Settings,
+        broker: Broker,
+        *,
+        clock: Clock | None = None,
+        only: Sequence[str] = (),
+        faust: Callable[[OperatorSpec, Context], Host] | None = None,
+    ) -> None:
+        unknown = [name for name in only if name not in topology.operators]
+        if unknown:
+            known = ", ".join(topology.operators)
+            raise ConfigurationError(
+                "--only", [Problem(name, f"no such operator; there are {known}") for name in unknown]
+            )
+        self._topology, self._broker = topology, broker
+        self.runners: list[Runner] = []
+        self.hosts: list[Host] = []
+        for name, spec in topology.operators.items():
+            if only and name not in only:
+                continue
+            tables: dict[str, dict[str, Any]] = {table: {} for table in spec.tables}
+            log = logging.getLogger(f"streamer.{name}")
+            context = Context(name, settings, clock or SystemClock(), log=log, tables=tables)
+            if spec.host == "faust" and faust is not None:
+                self.hosts.append(faust(spec, context))
+            else:
+                self.runners.append(Runner(spec, topology, broker, context))
+
+    async def open(self) -> None:
+        """Create or check the topics, then open every operator, all at once.
+
+        Raises:
+            StreamerError: what is missing, and what to do.
+        """
+        await self._broker.ensure_topics(self._topology.topic_specs())
+        async with asyncio.TaskGroup() as group:
+            for host in (*self.runners, *self.hosts):
+                group.create_task(host.open())
+
+    def close(self) -> None:
+        """Take no more; `run` returns when all is finished."""
+        for host in (*self.runners, *self.hosts):
+            host.close()
+
+    async def run(self) -> None:
+        """Run until `close`, or until an operator fails.
+
+        Raises:
+            StreamerError: the first operator's failure; the others have finished what they had in hand.
+        """
+        tasks = [asyncio.create_task(host.run()) for host in (*self.runners, *self.hosts)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.close()
+            done, late = await asyncio.wait(tasks, timeout=DRAIN_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Release everything without having run (a simulation steps the runners itself)."""
+        for runner in self.runners:
+            await runner.stop()
