@@ -1,4 +1,4 @@
-"""What each command does: parsed arguments in, an exit code out. Only light imports here: heavy ones stand in a command."""
+"""What each command does: parsed arguments in, an exit code out. Heavy imports stand inside their command."""
 
 from __future__ import annotations
 

@@ -102,19 +102,33 @@ class StructReader:
                 return self._any(rest[0], value, path)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self._struct(kind, value, path)
-        if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-            read = {key: self._any(arguments[1], inner, joined(path, key)) for key, inner in value.items()}
-            return {key: inner for key, inner in read.items() if not isinstance(inner, _Bad)}
-        if origin in (list, tuple, Sequence) and isinstance(value, list) and arguments[1:] in ((), (...,)):
+        if isinstance(origin, type) and issubclass(origin, Mapping):
+            return self._mapping(arguments[0], arguments[1], value, path)
+        if origin in (list, tuple, Sequence) and arguments[1:] in ((), (...,)):
+            if not isinstance(value, list):
+                self.note(path, f"must be a list, not {described(value)}")
+                return _BAD
             items = [self._any(arguments[0], inner, f"{path}[{i}]") for i, inner in enumerate(value)]
             good = [item for item in items if not isinstance(item, _Bad)]
             return tuple(good) if origin is tuple else good
         return self._leaf(kind, value, path)
 
+    def _mapping(self, key_kind: Any, kind: Any, value: object, path: str) -> dict[Any, object] | _Bad:
+        if not isinstance(value, Mapping):
+            self.note(path, f"must be a mapping, not {described(value)}")
+            return _BAD
+        read: dict[Any, object] = {}
+        for key, inner in value.items():
+            below = joined(path, key)
+            name, item = self._leaf(key_kind, key, below), self._any(kind, inner, below)
+            if not isinstance(name, _Bad) and not isinstance(item, _Bad):
+                read[name] = item
+        return read
+
     def _leaf(self, kind: Any, value: object, path: str) -> object:
         if get_origin(kind) is Literal and value not in get_args(kind):
             choices = [str(a) for a in get_args(kind)]
-            self.note(path, f"must be {listed(choices)}, not {described(value)}{nearest(str(value), choices)}")
+            self.note(path, f"must be {listed(choices)}, not {described(value)}{meant(str(value), choices)}")
             return _BAD
         try:
             read = msgspec.convert(value, kind, dec_hook=_parse)
@@ -136,9 +150,9 @@ def _parse(kind: Any, value: object) -> object:
 
 
 def _boolean_trap(value: object) -> str:
-    return (
-        ": YAML reads on, off, yes and no as true and false, so put them in quotes" if isinstance(value, bool) else ""
-    )
+    if not isinstance(value, bool):
+        return ""
+    return ": YAML reads on, off, yes and no as booleans, so put them in quotes"
 
 
 def place(path: str, lines: Mapping[str, int]) -> tuple[int, str]:
@@ -152,10 +166,15 @@ def place(path: str, lines: Mapping[str, int]) -> tuple[int, str]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the known name closest to a wrong one; else the known names, where they are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]}?"
+    if close := meant(name, names):
+        return close
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 20 else ""  # noqa: PLR2004 - what fits on two lines
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` for the known name closest to a wrong one, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -29,7 +29,21 @@ _SHORTEST_SEGMENT_MS = 10_000
 _SEGMENTS_PER_RETENTION = 6
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-_NAME = re.compile("[a-z][a-z0-9_]{0,99}")
+
+
+class Name(str):
+    """What an app or a topic may be called."""
+
+    @classmethod
+    def parse(cls, value: object) -> Name:
+        """A string to a name.
+
+        Raises:
+            ValueError: not lower-case letters, digits and `_`, beginning with a letter.
+        """
+        if not isinstance(value, str) or re.fullmatch("[a-z][a-z0-9_]{0,99}", value) is None:
+            raise ValueError(f"{value!r} is not a name: use lower-case letters, digits and _, a letter first")
+        return cls(value)
 
 
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,9 +108,9 @@ class _OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
-    app: Annotated[str, msgspec.Meta(pattern=f"^{_NAME.pattern}$")]
+    app: Name
     partitions: Annotated[int, msgspec.Meta(ge=1, le=1000)]
-    topics: dict[str, _TopicEntry]
+    topics: dict[Name, _TopicEntry]
     operators: dict[str, _OperatorEntry]
 
 
@@ -191,9 +205,10 @@ def load_topology(path: Path | str, *, package: str = "operators") -> Topology:
     operators = _operators(reader, _names(tree, "operators"), package)
     app = file.app if file else ""
     topology = Topology(path, 1, app, partitions, MappingProxyType(topics), MappingProxyType(operators))
-    for where, message in check_topology(topology, _names(tree, "topics"), _names(tree, "operators")):
-        if not reader.spoiled(where):  # a value that could not be read has been reported; don't judge its stand-in
-            reader.note(where, message)
+    # a value that could not be read has been reported: its stand-in isn't judged
+    checks = check_topology(topology, _names(tree, "topics"), _names(tree, "operators"))
+    for where, message in [problem for problem in checks if not reader.spoiled(problem[0])]:
+        reader.note(where, message)
     if reader.problems:
         raise ConfigurationError(str(path), sorted(set(reader.problems), key=lambda p: place(p.path, tree.lines)))
     return topology
@@ -213,8 +228,6 @@ def _topics(
         entry = reader.at(_TopicEntry, where)
         if entry is None:
             continue
-        if _NAME.fullmatch(name) is None:
-            reader.note(where, "a topic's name is lower-case letters, digits and _, and starts with a letter")
         if entry.partitions not in (None, partitions):
             reader.note(f"{where}.partitions", f"{entry.partitions}, but every topic of this app has {partitions}")
         kind = types.get(entry.payload)

@@ -14,6 +14,7 @@ import yaml
 from streamer.errors import ConfigurationError, Problem
 
 MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,7 @@ def read_yaml(path: Path) -> YamlTree:
     """
     text = _text(path)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise _refused(path, f"*{event.anchor}", "anchors and aliases are not used here: spell the value out")
+        _refuse_aliases_and_depth(path, text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -43,8 +42,6 @@ def read_yaml(path: Path) -> YamlTree:
         raise _refused(path, where, f"not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise _refused(path, "file", f"not YAML: {str(error).splitlines()[0]}") from None
-    except RecursionError:
-        raise _refused(path, "file", "not a configuration: nested too deeply") from None
     if root is None:
         raise _refused(path, "file", "is empty")
     tree = YamlTree(None)
@@ -68,6 +65,16 @@ def _text(path: Path) -> str:
         raise _refused(path, "file", "is not UTF-8 text") from None
     except OSError as error:
         raise _refused(path, "file", f"can't be read: {error.strerror}") from None
+
+
+def _refuse_aliases_and_depth(path: Path, text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise _refused(path, "file", "nested too deeply for a configuration")
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused(path, f"*{event.anchor}", "anchors and aliases are not used here: spell the value out")
 
 
 def _refused(path: Path, where: str, message: str) -> ConfigurationError:

@@ -1,0 +1,5 @@
+"""A class without Params: refused by `streamer check`."""
+
+
+class LacksParams:
+    """Does nothing."""
