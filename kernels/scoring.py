@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 GOALS: tuple[str, ...] = ("off", "lift", "match", "calm")
 POLICIES: Mapping[str, str] = {"affect": "affect@1", "noop": "noop@1", "shuffle": "shuffle@1"}
 
-LIFT_STEP = 0.5
+LIFT_STEP = 1.0
 """lift: a rise in valence of this much suits fully; a smaller one in proportion; none, or a fall, not at all."""
 LIFT_AROUSAL = 0.1
 """lift: the arousal that suits best; 1 away from it halves the match."""

@@ -146,7 +146,7 @@ def test_a_tense_item_gains_for_a_person_who_is_well_and_wants_a_match() -> None
 def test_lift_prefers_higher_valence_and_moderate_arousal() -> None:
     valence, arousal = np.array([-0.6, -0.4, 0.0, 0.0, np.nan]), np.array([0.1, 0.1, 0.1, 1.0, 0.1])
     match = suits("lift", feeling(-0.5), valence, arousal)
-    assert match.tolist() == pytest.approx([0.0, 0.2, 1.0, 0.55, 0.0])
+    assert match.tolist() == pytest.approx([0.0, 0.1, 0.5, 0.275, 0.0])
 
 
 def test_calm_prefers_low_arousal_and_never_lower_valence() -> None:

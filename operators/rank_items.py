@@ -1,0 +1,325 @@
+"""Candidates in, the same items in an order that suits how the person is doing out; a newer order when that changes.
+
+What it decides beyond DESIGN §4: `position`, `base_rank` and `pinned_rank` count from 0; `expires_ms` is a moment, as
+every `_ms` field that is not a duration by name; a request that comes again continues its revisions, so
+(`request_id`, `revision`) never means two lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import MutableMapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from kernels import scoring
+from kernels.taste import Trait, read_embedding, speaks_for
+from operators.consent import check_context
+from operators.payloads import (
+    AffectEvent,
+    Candidate,
+    CandidateList,
+    Consent,
+    Control,
+    Interaction,
+    Item,
+    RankedItem,
+    RankedList,
+)
+from operators.rank_state import Acts, Reading, Request, SessionState, Shown
+from streamer.event_time import Duration
+from streamer.operator import Context
+from streamer.records import Origin, Record
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+STATE = "state"
+"""The table a host may give for what is kept of a session; without one it is a dict, and lost with the process."""
+
+ACT_WEIGHTS = {"like": 1.0, "complete": 0.5, "click": 0.25, "skip": -0.5, "dislike": -1.0}
+ACTS_KEPT = 20
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is blended and how often a list may change; a `Control` overrides policy, goal and cap while it stands.
+
+    `cap` and `session_cap` are in parts of the base range; `rerank_delta` is how far valence, arousal or confidence has
+    to move before a new order is looked for; a request older than `max_request_age` isn't ranked again.
+    """
+
+    policy: Literal["affect", "noop", "shuffle"] = "affect"
+    goal: Literal["off", "lift", "match", "calm"] = "off"
+    cap: Share = 0.3
+    session_cap: Share = 0.1
+    top: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    min_confidence: Share = 0.2
+    max_affect_age: Duration = Duration(10_000)
+    min_interval: Duration = Duration(500)
+    rerank_delta: Share = 0.05
+    max_request_age: Duration = Duration(600_000)
+
+
+class RankItems:
+    """Answers each candidate list at once (revision 0), and again when affect has moved and the order with it.
+
+    Affect counts only with `affect_ranking` consent, outside `expressions_only`, while the newest event is recent, sure
+    enough and not abstaining; without that consent reasons show the base alone. Withdrawn consent erases what is kept
+    of the affect and restores the base order at once; so does the kill switch.
+    """
+
+    def __init__(self, params: Params, context: Context) -> None:
+        self._params, self._context = params, context
+        given = context.tables.get(STATE)
+        self._state = SessionState(given if isinstance(given, MutableMapping) else {})
+        self._traits: dict[str, tuple[Item, Trait]] = {}
+        self._swept_ms = 0
+
+    async def open(self) -> None:
+        """Refuse a use in which affect may not rank.
+
+        Raises:
+            RefusedUseError: `STREAMER_CONTEXT` is unset, refused, or one that may sense but never rank.
+        """
+        settings = self._context.settings
+        check_context(settings.context, settings.context_reference, ranks=True)
+
+    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+        """Candidates, affect events and interactions in, ranked lists and refusals out, in the order of the batch."""
+        out: list[Record[Any]] = []
+        for record in batch:
+            match record.payload:
+                case CandidateList():
+                    out.append(self._on_candidates(record))
+                case AffectEvent():
+                    out += self._on_affect(record)
+                case Interaction():
+                    self._on_interaction(record)
+                case _:
+                    out.append(record.refuse("undecodable", "neither candidates, affect nor an interaction"))
+        self._sweep()
+        return out
+
+    def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
+        """A consent or control in; out, at once, the lists whose order no longer stands because of it."""
+        if table == "consents" and not self._may_use_affect(record.key):
+            self._state.drop(record.key, Reading)
+            return self._rerank(record.key, record, at_once=True)
+        if table == "controls":
+            return [out for s in self._state.with_request() for out in self._rerank(s, record, at_once=True)]
+        return ()
+
+    def needs_from(self, session_id: str) -> Origin | None:
+        """Nothing: what is held is in the state table."""
+        del session_id
+        return None
+
+    def forget(self, session_id: str) -> None:
+        """Erase all that is kept of a session."""
+        self._state.forget(session_id)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def _on_candidates(self, record: Record[CandidateList]) -> Record[Any]:
+        request = record.payload
+        problem = _problem(request)
+        if problem is not None:
+            return record.refuse("undecodable", problem)
+        first: dict[str, Candidate] = {}
+        for item in request.items:
+            first.setdefault(item.item_id, item)
+        catalogue = self._context.table("catalogue_items")
+        self._context.metrics.count("duplicate", len(request.items) - len(first))
+        self._context.metrics.count("unknown_item", sum(item_id not in catalogue for item_id in first))
+        request = msgspec.structs.replace(request, items=list(first.values()))
+        self._state.keep(record.key, Request(record.kafka_ms, request))
+        shown = self._state.get(record.key, Shown)
+        again = shown is not None and shown.request_id == request.request_id
+        ranked, _ = self._ranked(record, request, shown.revision + 1 if shown and again else 0, "request", None)
+        return record.derive(ranked)
+
+    def _on_affect(self, record: Record[AffectEvent]) -> Sequence[Record[Any]]:
+        event = record.payload
+        if not self._may_use_affect(record.key):
+            self._context.metrics.count("no_consent")
+            return ()
+        at = (event.window_end_ms, event.final, event.revision)
+        newest = self._state.get(record.key, Reading)
+        if newest is not None and at <= newest.at:
+            return ()
+        known = not event.abstained and event.valence is not None and event.emotions is not None
+        affect = (event.valence or 0.0, event.arousal or 0.0, event.confidence) if known else None
+        self._state.keep(record.key, Reading(event.emitted_at_ms, event.event_id, at, affect, event.emotions or {}))
+        return self._rerank(record.key, record)
+
+    def _on_interaction(self, record: Record[Interaction]) -> None:
+        act = record.payload
+        weight = ACT_WEIGHTS.get(act.kind)
+        if weight is None:
+            return
+        kept = self._state.get(record.key, Acts)
+        acts = kept.acts if kept else []
+        if any(act.interaction_id == seen for seen, _, _ in acts):
+            self._context.metrics.count("duplicate")
+            return
+        acts = [*acts, (act.interaction_id, act.item_id, weight)]
+        self._state.keep(record.key, Acts(record.kafka_ms, acts[-ACTS_KEPT:]))
+
+    def _rerank(self, session_id: str, record: Record[Any], *, at_once: bool = False) -> list[Record[Any]]:
+        """The live list of a session again, if its order differs now; `at_once` waits for no interval and no delta."""
+        request, shown = self._state.get(session_id, Request), self._state.get(session_id, Shown)
+        if request is None or shown is None or shown.request_id != request.candidates.request_id:
+            return []
+        now_ms, expires_ms = self._context.clock.now_ms(), request.candidates.expires_ms
+        expired = expires_ms is not None and now_ms >= expires_ms
+        if expired or now_ms > request.touched_ms + self._params.max_request_age:
+            self._state.drop(session_id, Request)
+            return []
+        waits = now_ms < shown.touched_ms + self._params.min_interval or not self._moved(session_id, shown)
+        if waits and not at_once:
+            return []
+        source = replace(record, key=session_id)  # a control is keyed by its app
+        ranked, is_new = self._ranked(source, request.candidates, shown.revision + 1, "affect", shown)
+        return [source.derive(ranked)] if is_new else []
+
+    def _moved(self, session_id: str, shown: Shown) -> bool:
+        affect = self._usable(session_id, self._blend())
+        if affect is None or shown.affect is None:
+            return (affect is None) != (shown.affect is None)
+        now = (affect.valence, affect.arousal, affect.confidence)
+        return max(abs(a - b) for a, b in zip(now, shown.affect, strict=True)) >= self._params.rerank_delta
+
+    def _ranked(
+        self,
+        record: Record[Any],
+        request: CandidateList,
+        revision: int,
+        cause: Literal["request", "affect"],
+        shown: Shown | None,
+    ) -> tuple[RankedList, bool]:
+        """A request in its order now, and whether that differs from what was shown; takes note of it."""
+        begun_ms, now_ms = self._context.clock.perf_ms(), self._context.clock.now_ms()
+        blend = self._blend()
+        affect, reading = self._usable(record.key, blend), self._state.get(record.key, Reading)
+        items = {c.item_id: self._item(c.item_id) for c in request.items}
+        offered = [c for c in request.items if not (c.blocked or _blocked(items[c.item_id]))]
+        speaks = self._speaks(record.key, offered, items)
+        moods = (_mood(items[c.item_id]) for c in offered)
+        placed = scoring.rank(
+            [
+                scoring.Candidate(c.item_id, c.score, *mood, c.pinned_rank, c.sponsored, session)
+                for c, mood, session in zip(offered, moods, speaks, strict=True)
+            ],
+            affect, blend, seed=request.request_id, primary=request.primary_item_id,
+        )[: self._params.top]  # fmt: skip
+        order = [p.item_id for p in placed]
+        is_new = shown is None or order != shown.order
+        looked_at = (affect.valence, affect.arousal, affect.confidence) if affect else None
+        if shown is None or is_new:
+            shown = Shown(now_ms, request.request_id, revision, order, looked_at)
+        self._state.keep(record.key, msgspec.structs.replace(shown, affect=looked_at))
+        used = reading if affect else None
+        own = {c.item_id: c.provenance for c in offered}
+        ranked = RankedList(
+            session_id=record.key,
+            event_time_ms=record.event_time_ms,
+            request_id=request.request_id,
+            user_id=request.user_id,
+            revision=revision,
+            cause=cause,
+            policy=scoring.POLICIES[blend.policy],
+            affect_event_id=used.event_id if used else None,
+            affect_age_ms=used.age_ms(now_ms) if used else None,
+            emitted_at_ms=now_ms,
+            items=[
+                RankedItem(
+                    item_id=p.item_id,
+                    score=p.score,
+                    base_rank=p.base_rank,
+                    position=position,
+                    propensity=1 / len(offered) if blend.policy == "shuffle" else None,
+                    provenance=own[p.item_id] or getattr(items[p.item_id], "provenance", None),
+                    reasons=dict(p.reasons),
+                )
+                for position, p in enumerate(placed)
+            ],
+        )
+        self._context.metrics.time("rank", [self._context.clock.perf_ms() - begun_ms])
+        return ranked, is_new
+
+    def _speaks(self, session_id: str, offered: Sequence[Candidate], items: dict[str, Item | None]) -> list[float]:
+        """For each candidate what the person did in this session says of it, in [-1, 1]; 0 without consent."""
+        kept = self._state.get(session_id, Acts)
+        if kept is None or not self._may_use_affect(session_id):
+            return [0.0] * len(offered)
+        acts = [(self._trait(item_id, self._item(item_id)), weight) for _, item_id, weight in kept.acts]
+        return speaks_for([self._trait(c.item_id, items[c.item_id]) for c in offered], acts)
+
+    def _trait(self, item_id: str, item: Item | None) -> Trait:
+        if item is None:
+            return Trait(item_id, frozenset())
+        known = self._traits.get(item_id)
+        if known is None or known[0] is not item:
+            known = (item, Trait(item_id, frozenset(item.tags), read_embedding(item.embedding)))
+            self._traits[item_id] = known
+        return known[1]
+
+    def _item(self, item_id: str) -> Item | None:
+        item = self._context.table("catalogue_items").get(item_id)
+        return item if isinstance(item, Item) else None
+
+    def _may_use_affect(self, session_id: str) -> bool:
+        consent = self._context.table("consents").get(session_id)
+        return isinstance(consent, Consent) and consent.affect_ranking and not consent.expressions_only
+
+    def _usable(self, session_id: str, blend: scoring.Blend) -> scoring.Affect | None:
+        """What of the newest reading may move a list now."""
+        reading = self._state.get(session_id, Reading)
+        if reading is None or reading.affect is None or not self._may_use_affect(session_id):
+            return None
+        valence, arousal, confidence = reading.affect
+        too_old = reading.age_ms(self._context.clock.now_ms()) > self._params.max_affect_age
+        if too_old or confidence < self._params.min_confidence or blend.policy != "affect" or blend.goal == "off":
+            return None
+        return scoring.Affect(valence, arousal, reading.emotions, confidence)
+
+    def _blend(self) -> scoring.Blend:
+        """The parameters, with what the deployer's controls say now."""
+        policy, goal, cap = self._params.policy, self._params.goal, self._params.cap
+        for control in self._context.table("controls").values():
+            if isinstance(control, Control):
+                if control.ranking_off:
+                    return scoring.Blend("noop", "off", 0.0, 0.0)
+                policy, goal = control.policy or policy, control.goal or goal
+                cap = cap if control.cap is None else min(max(control.cap, 0.0), 1.0)
+        return scoring.Blend(policy, goal, cap, self._params.session_cap)
+
+    def _sweep(self) -> None:
+        """Forget the sessions that are too old to be ranked again; looked for once in a tenth of that age."""
+        now_ms, age_ms = self._context.clock.now_ms(), self._params.max_request_age
+        if now_ms >= self._swept_ms + age_ms // 10:
+            self._state.forget_before(now_ms - age_ms)
+            self._swept_ms = now_ms
+
+
+def _problem(request: CandidateList) -> str | None:
+    """Why a list can't be ranked, None if it can; quotes nothing of it."""
+    if request.expires_ms is not None and request.expires_ms < 0:
+        return "expires_ms is negative; it is Unix milliseconds UTC"
+    for place, item in enumerate(request.items):
+        if not math.isfinite(item.score):
+            return f"items[{place}].score is not a finite number"
+        if item.pinned_rank is not None and item.pinned_rank < 0:
+            return f"items[{place}].pinned_rank is negative; it counts from 0"
+    return None
+
+
+def _blocked(item: Item | None) -> bool:
+    return item is not None and item.blocked
+
+
+def _mood(item: Item | None) -> tuple[float | None, float | None, str | None]:
+    mood = item.mood if item else None
+    return (mood.valence, mood.arousal, mood.emotion) if mood else (None, None, None)
