@@ -157,7 +157,7 @@ async def _broker(topology: Topology, settings: Settings, port: int, data: Path 
 
 async def _replay(path: Path, session: str, consent: list[str], topology: Topology, settings: Settings) -> int:
     events = session_events(path, consent)
-    if not consent and not (path / "consents.jsonl").exists():
+    if not consent and not await asyncio.to_thread((path / "consents.jsonl").exists):
         say("no consent: the operators will refuse to read this session; add --consent all, or face,voice,text")
     async with kafka(settings, own=False) as joined:
         await joined.ensure_topics(topology.topic_specs())
@@ -178,17 +178,20 @@ async def _replay_max(
 ) -> int:
     settings = settings.model_copy(update={"queue": "all"})
     stored = await simulate({session: session_events(path, consent)}, topology, settings)
-    wanted = [t for t in topology.topics.values() if t.external == "out"]
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    for topic in wanted:
+    for topic in (t for t in topology.topics.values() if t.external == "out"):
         lines = [_json(decode(m.value, topic.type)) for m in stored.stored(topic.name)]
+        text = "".join(f"{line}\n" for line in lines)
         if out is not None:
-            (out / f"{topic.name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            await asyncio.to_thread(_write, out / f"{topic.name}.jsonl", text)
             say(f"{out / topic.name}.jsonl: {len(lines)} records")
         elif topic.name == "affect_events":
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.write(text)
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 async def _tail(
