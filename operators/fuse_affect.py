@@ -23,6 +23,8 @@ from streamer.operator import Context
 from streamer.windows import Piece, Window
 
 DECIMALS = 6
+HALF_LIFE: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(6000)}
+RELIABILITY: dict[Modality, float] = {"face": 1.0, "voice": 0.6, "text": 1.0}
 NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 
 
@@ -35,8 +37,8 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     fuser: Literal["gate"] = "gate"
-    half_life: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(6000)}
-    reliability: dict[Modality, float] = {"face": 1.0, "voice": 0.6, "text": 1.0}
+    half_life: dict[Modality, Duration] = msgspec.field(default_factory=lambda: dict(HALF_LIFE))
+    reliability: dict[Modality, float] = msgspec.field(default_factory=lambda: dict(RELIABILITY))
     prior: dict[str, float] = {}
     abstain_below: float = 0.2
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from streamer import commands
 from streamer.errors import StreamerError
@@ -63,7 +63,46 @@ def build_parser() -> argparse.ArgumentParser:
 
     schema = subcommands.add_parser("schema", parents=[topology], help="print its topics and payloads as AsyncAPI 3")
     schema.set_defaults(command=commands.schema)
+    _add_live_commands(subcommands, topology)
     return parser
+
+
+def _add_live_commands(subcommands: Any, topology: argparse.ArgumentParser) -> None:
+    run = subcommands.add_parser("run", parents=[topology], help="run the operators until Ctrl-C")
+    run.add_argument("--only", action="append", default=[], metavar="OP", help="only this operator (repeatable)")
+    run.set_defaults(command=_live("run"))
+
+    broker = subcommands.add_parser("broker", parents=[topology], help="run the embedded Kafka by itself")
+    broker.add_argument("--port", type=int, default=9092, help="where to listen on loopback; 0 takes a free one")
+    broker.add_argument("--data", type=Path, metavar="DIR", help="keep its records here (default: a temporary folder)")
+    broker.set_defaults(command=_live("broker"))
+
+    replay = subcommands.add_parser("replay", parents=[topology], help="publish a session folder or a media file")
+    replay.add_argument("path", type=Path, metavar="DIR|FILE", help="media.mkv + chat.jsonl, or any media file")
+    replay.add_argument("--speed", choices=["1", "max"], default="1", help="the media's pace, or file to file in memory")
+    replay.add_argument("--consent", metavar="LIST", help="what the person allows: all, or of face,voice,text")
+    replay.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
+    replay.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
+    replay.set_defaults(command=_live("replay"))
+
+    tail = subcommands.add_parser("tail", parents=[topology], help="print a topic's records, decoded")
+    tail.add_argument("topics", nargs="+", metavar="TOPIC")
+    tail.add_argument("--beginning", action="store_true", help="from the oldest record on, not from now")
+    tail.add_argument("--json", action="store_true", help="whole payloads as JSON lines")
+    tail.add_argument("--limit", type=int, metavar="N", help="end after N records")
+    tail.set_defaults(command=_live("tail"))
+
+
+def _live(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of `streamer/live.py`, imported when it is run: `check` needs no Kafka client."""
+
+    def command(args: argparse.Namespace) -> int:
+        from streamer import live
+
+        found: Callable[[argparse.Namespace], int] = getattr(live, name)
+        return found(args)
+
+    return command
 
 
 def default_topology() -> Path:

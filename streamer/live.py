@@ -82,7 +82,7 @@ async def kafka(settings: Settings, *, own: bool = True) -> AsyncIterator[Broker
         way_out = "say where Kafka is, host:port; `streamer broker` starts one and prints its address"
         raise ConfigurationError("environment", [Problem("STREAMER_BROKERS", way_out)])
     if settings.brokers is not None:
-        broker = KafkaBroker(settings.brokers, settings)
+        broker = KafkaBroker(settings)
         try:
             yield broker
         finally:
@@ -90,7 +90,7 @@ async def kafka(settings: Settings, *, own: bool = True) -> AsyncIterator[Broker
         return
     async with local_kafka(settings, progress=_progress()) as server:
         say(f"Kafka is at {server.address} (for this run only; STREAMER_BROKERS={server.address} lets others join)")
-        broker = KafkaBroker(server.address, settings)
+        broker = KafkaBroker(settings, server.address)
         try:
             yield broker
         finally:
@@ -147,7 +147,7 @@ async def _broker(topology: Topology, settings: Settings, port: int, data: Path 
     stopped = asyncio.Event()
     async with local_kafka(settings, port=port, log_dirs=data, progress=_progress()) as server:
         on_stop_signals(stopped.set)
-        joined = KafkaBroker(server.address, settings)
+        joined = KafkaBroker(settings, server.address)
         await joined.ensure_topics(topology.topic_specs())
         await joined.close()
         say(f"Kafka is at {server.address} with {len(topology.topics)} topics; Ctrl-C stops it")
