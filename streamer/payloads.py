@@ -100,7 +100,7 @@ def encode(payload: Keyed) -> bytes:
     Raises:
         PayloadError: a number in it is not finite.
     """
-    _refuse_non_finite(payload, type(payload).__name__)
+    _refuse_unspeakable(payload, type(payload).__name__)
     return _encoder.encode(payload)
 
 
@@ -120,9 +120,13 @@ def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> 
         raise PayloadError("undecodable", f"empty value where a {payload.__name__} map is due")
     try:
         decoded: T = _decoder(payload).decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _refuse_unspeakable(decoded, payload.__name__)
+    except msgspec.MsgspecError as error:
         raise PayloadError("undecodable", f"{payload.__name__}: {_without_values(str(error))}") from None
-    _refuse_non_finite(decoded, payload.__name__)
+    except UnicodeDecodeError:
+        raise PayloadError("undecodable", f"{payload.__name__}: text that isn't UTF-8") from None
+    except RecursionError:
+        raise PayloadError("undecodable", f"{payload.__name__}: nested too deeply") from None
     return decoded
 
 
@@ -136,7 +140,7 @@ def _check_schema(schema: str | None, payload: type[msgspec.Struct]) -> None:
     if schema is None:
         return
     name, _, major = schema.partition("/")
-    if name != payload.__name__ or not major.isdecimal():
+    if name != payload.__name__ or re.fullmatch("[1-9][0-9]{0,8}", major) is None:
         raise PayloadError("undecodable", f"header schema is not {payload.__name__}/<major>")
     known = getattr(payload, "MAJOR", 1)
     if int(major) > known:
@@ -145,19 +149,26 @@ def _check_schema(schema: str | None, payload: type[msgspec.Struct]) -> None:
 
 def _without_values(message: str) -> str:
     """An error of msgspec in, without the values it quotes, out: a dead letter must not carry payload."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "…", message)
+    return re.sub(r"(?s)^(Invalid enum value) .*?( - at `[^`]*`)?$", _kind_and_place, message)
 
 
-def _refuse_non_finite(value: Any, path: str) -> None:
+def _kind_and_place(match: re.Match[str]) -> str:
+    return match[1] + (match[2] or "")
+
+
+def _refuse_unspeakable(value: Any, path: str) -> None:
+    """Raise for numbers that aren't finite and for MessagePack extensions; no key of a map is named."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise PayloadError("undecodable", f"{path} is not a finite number")
+    elif isinstance(value, msgspec.msgpack.Ext):
+        raise PayloadError("undecodable", f"{path} is a MessagePack extension")
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            _refuse_non_finite(getattr(value, name), f"{path}.{name}")
+            _refuse_unspeakable(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            _refuse_non_finite(inner, f"{path}[…]" if not isinstance(name, str) else f"{path}.{name}")
+        for inner in value.values():
+            _refuse_unspeakable(inner, f"{path}[…]")
     elif isinstance(value, list | tuple):
         for inner in value:
-            _refuse_non_finite(inner, f"{path}[]")
+            _refuse_unspeakable(inner, f"{path}[…]")
