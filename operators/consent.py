@@ -25,6 +25,8 @@ NEEDS_REFERENCE = {
 REFUSED_CONTEXTS = ("law_enforcement", "migration", "credit", "insurance")
 CONTEXTS = (*ALLOWED_CONTEXTS, *SENSE_ONLY_CONTEXTS, *NEEDS_REFERENCE, *REFUSED_CONTEXTS)
 CONSENT_SOURCE = "consent"
+HORIZON_MS = 60_000
+"""A withdrawal older than the windows' horizon has nothing left to take back."""
 
 
 def check_context(context: str | None, reference: str | None, *, ranks: bool = False) -> None:
@@ -100,7 +102,8 @@ class Gate:
         consent = record.payload
         if table != "consents" or not isinstance(consent, Consent) or consent.disclosed_at_ms is None:
             return ()
-        if self._modality in consent.modalities:
+        old = self._context.clock.now_ms() - record.kafka_ms > HORIZON_MS
+        if self._modality in consent.modalities or old:
             return ()
         return (record.derive(self.absent(record, "no_consent", CONSENT_SOURCE)),)
 

@@ -79,7 +79,7 @@ def _add_live_commands(subcommands: Any, topology: argparse.ArgumentParser) -> N
 
     replay = subcommands.add_parser("replay", parents=[topology], help="publish a session folder or a media file")
     replay.add_argument("path", type=Path, metavar="DIR|FILE", help="media.mkv + chat.jsonl, or any media file")
-    replay.add_argument("--speed", choices=["1", "max"], default="1", help="the media's pace, or file to file in memory")
+    replay.add_argument("--speed", choices=["1", "max"], default="1", help="at the media's pace, or in memory")
     replay.add_argument("--consent", metavar="LIST", help="what the person allows: all, or of face,voice,text")
     replay.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
     replay.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")

@@ -33,6 +33,10 @@ class Host(Protocol):
         """Take no more; finish what is in hand."""
         ...
 
+    async def stop(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
 
 class Pipeline:
     """Runs operators of a topology until `close`; the first one that fails stops the others and is raised.
@@ -83,9 +87,12 @@ class Pipeline:
             StreamerError: what is missing, and what to do.
         """
         await self._broker.ensure_topics(self._topology.topic_specs())
-        async with asyncio.TaskGroup() as group:
-            for host in (*self.runners, *self.hosts):
-                group.create_task(host.open())
+        hosts = (*self.runners, *self.hosts)
+        opened = await asyncio.gather(*(host.open() for host in hosts), return_exceptions=True)
+        failures = [error for error in opened if error is not None]
+        if failures:
+            await self.stop()
+            raise failures[0]
 
     def close(self) -> None:
         """Take no more; `run` returns when all is finished."""
@@ -112,5 +119,5 @@ class Pipeline:
 
     async def stop(self) -> None:
         """Release everything without having run (a simulation steps the runners itself)."""
-        for runner in self.runners:
-            await runner.stop()
+        for host in (*self.runners, *self.hosts):
+            await host.stop()

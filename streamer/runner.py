@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer.broker import Broker, Committed, TopicPartition
+from streamer.errors import FencedError
 from streamer.failures import Attempts
 from streamer.inlet import admit, to_record
 from streamer.operator import Context, Operator
@@ -122,7 +123,10 @@ class Runner:
             if own is not None:
                 places[partition] = own
         if places:
-            await self._consumer.commit(places)
+            try:
+                await self._consumer.commit(places)
+            except FencedError:  # the group has moved on: `_revoked` drops the state, the new owner reads again
+                self.context.log.warning("%s: another worker owns its partitions now", self._spec.name)
         self._committed_ms = self.context.clock.now_ms()
 
     async def stop(self) -> None:

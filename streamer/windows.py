@@ -15,6 +15,7 @@ from streamer.event_time import ClosingRule, Duration, SessionClock
 from streamer.metrics import Reason
 
 REACH_HALF_LIVES = 5
+_TIDY_EVERY_MS = 1000
 
 
 class Evidence(Protocol):
@@ -111,18 +112,31 @@ class _Session:
         self.seen: dict[tuple[str, str, int, int], int] = {}  # identity -> Kafka time
         self.held: list[_Held] = []
         self.heard_ms = 0  # Kafka time of its last record: between records nothing but time changes
+        self.tidied_ms = 0
 
     def instants_ms(self) -> dict[int, int]:
         """For each open window its closing instant if no further record comes."""
         return {e: self.clock.closes_by_time_ms(e, first, self.heard_ms) for e, first in self.open.items()}
 
-    def forget(self, kafka_ms: int) -> None:
-        """Drop what no rule can ask for any more."""
+    def knows(self, identity: tuple[str, str, int, int], kafka_ms: int) -> bool:
+        """Whether the identity was seen within the horizon."""
+        return self.seen.get(identity, kafka_ms - self.spec.horizon) > kafka_ms - self.spec.horizon
+
+    def tidy(self, kafka_ms: int, half_life_ms: Mapping[str, int]) -> None:
+        """Drop, once a second, what no rule can ask for any more."""
+        if kafka_ms < self.tidied_ms + _TIDY_EVERY_MS:
+            return
+        self.tidied_ms = kafka_ms
         old = kafka_ms - self.spec.horizon
         self.seen = {k: t for k, t in self.seen.items() if t > old}
         self.closed = {e: t for e, t in self.closed.items() if t > old}
-        oldest_close = min((first for first in self.open.values()), default=kafka_ms)
-        self.held = [h for h in self.held if h.kafka_ms > oldest_close - self.spec.horizon]
+        earliest_end = min([kafka_ms - self.spec.max_delay, *self.open])
+
+        def reaches(held: _Held) -> bool:
+            reach = REACH_HALF_LIVES * half_life_ms.get(held.payload.modality, 0)
+            return bool(held.payload.end_ms > earliest_end - max(reach, self.spec.size))
+
+        self.held = [h for h in self.held if reaches(h)]
 
 
 class PartitionWindows:
@@ -176,9 +190,9 @@ class PartitionWindows:
             return Applied(closed, "late")
         session = self._session(payload.session_id)
         session.heard_ms = self.kafka_ms
-        session.forget(self.kafka_ms)
+        session.tidy(self.kafka_ms, self._half_life_ms)
         identity = (payload.modality, payload.source_id, payload.start_ms, payload.end_ms)
-        if identity in session.seen:
+        if session.knows(identity, self.kafka_ms):
             return Applied(closed, "duplicate")
         session.seen[identity] = self.kafka_ms
         if self._revokes(payload):
@@ -221,7 +235,7 @@ class PartitionWindows:
         while self._expiries and self._expiries[0][0] <= self.kafka_ms:
             _, session_id = heapq.heappop(self._expiries)
             session = self._sessions[session_id]
-            session.forget(self.kafka_ms)
+            session.tidy(self.kafka_ms, self._half_life_ms)
             if session.open or session.seen or session.closed:
                 again = min([*session.seen.values(), *session.closed.values()], default=self.kafka_ms)
                 heapq.heappush(self._expiries, (max(again, self.kafka_ms) + self._spec.horizon, session_id))
