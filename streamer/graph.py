@@ -6,6 +6,12 @@ from collections.abc import Iterator
 
 from streamer.topology import Topology
 
+_STYLES = {
+    "step": "stroke-width:3px",
+    "input": "stroke-dasharray:4 3",
+    "output": "stroke-width:2px,font-weight:bold",
+}
+
 
 def mermaid(topology: Topology) -> str:
     """A topology to a flowchart: topics are cylinders, operators boxes, tables join by dotted lines.
@@ -40,10 +46,8 @@ def _classes(topology: Topology) -> Iterator[str]:
     shown = [topology.topics[name] for name in _shown(topology)]
     inputs = [t.name for t in shown if t.external == "in"]
     outputs = [t.name for t in shown if t.external == "out"]
-    yield "  classDef operator stroke-width:3px"
-    yield "  classDef in stroke-dasharray:4 3"
-    yield "  classDef out stroke-width:2px,font-weight:bold"
-    yield f"  class {','.join(topology.operators)} operator"
-    for name, members in (("in", inputs), ("out", outputs)):
-        if members:
-            yield f"  class {','.join(members)} {name}"
+    groups = {"step": list(topology.operators), "input": inputs, "output": outputs}
+    for group, style in _STYLES.items():
+        yield f"  classDef {group} {style}"
+        if groups[group]:
+            yield f"  class {','.join(groups[group])} {group}"
