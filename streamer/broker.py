@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
+MAX_RECORD_BYTES = 1_048_576  # of one record with key, headers and framing: Kafka's own default
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class TopicPartition:
@@ -71,11 +73,15 @@ class Consumer(Protocol):
 
         Raises:
             BrokerUnreachableError: nobody answers.
+            TopicMismatchError: a topic does not exist.
         """
         ...
 
     async def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
-        """Up to `max_records`, as soon as there is one, or none after `timeout_ms`."""
+        """Up to `max_records`, as soon as there is one, or none after `timeout_ms`.
+
+        An error of `on_assigned` or `on_revoked` is raised here.
+        """
         ...
 
     def assignment(self) -> frozenset[TopicPartition]:
@@ -83,7 +89,7 @@ class Consumer(Protocol):
         ...
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
-        """For each assigned partition the offset that its next record will get."""
+        """For each assigned partition the offset that its next record will get (an open transaction is not counted)."""
         ...
 
     def position(self, partition: TopicPartition) -> int | None:
@@ -107,7 +113,7 @@ class Consumer(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Leave the group; idempotent."""
+        """Leave the group; idempotent; `on_revoked` is not called on this member."""
         ...
 
 
@@ -127,7 +133,8 @@ class Producer(Protocol):
 
         Raises:
             BrokerUnreachableError: not acknowledged in time; some may have been appended.
-            PayloadError: a value is larger than the broker takes.
+            PayloadError: `too_large`: a record of more than MAX_RECORD_BYTES; `empty`: neither key nor value.
+            TopicMismatchError: no such topic or partition.
         """
         ...
 

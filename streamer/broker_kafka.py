@@ -19,6 +19,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from streamer.broker import (
+    MAX_RECORD_BYTES,
     Committed,
     Consumer,
     Message,
@@ -46,7 +47,6 @@ ANSWER_SECONDS = 10.0  # for an append, a commit or a question to a broker that 
 SESSION_MS = 10_000
 HEARTBEAT_MS = 500  # how soon a member learns of a rebalance
 FETCH_WAIT_MS = 100  # a fetch under way keeps a partition that has just been drained waiting for up to this long
-MAX_RECORD_BYTES = 1_048_576  # Kafka's own default
 
 T = TypeVar("T")
 _OF_THE_CALLER = (errors.MessageSizeTooLargeError, errors.IllegalStateError, errors.CommitFailedError)
@@ -70,7 +70,7 @@ class KafkaBroker:
         self._worker = settings.worker
         self._connection = connection_options(settings, found)
         self._admin: AIOKafkaAdminClient | None = None
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # of _admin
         calm_the_log()
 
     def consumer(
@@ -199,9 +199,10 @@ class KafkaBroker:
 
         for topic, code, *message in (await self._ask(ask)).topic_errors:
             error = errors.for_code(code)
-            if error is errors.TopicAlreadyExistsError or error is errors.NoError:  # another process was faster
-                continue
-            raise StreamerError(f"Kafka at {self.address} does not create topic {topic}: {error.__name__} {message}")
+            if error not in (errors.NoError, errors.TopicAlreadyExistsError):  # another process may have been faster
+                raise StreamerError(
+                    f"Kafka at {self.address} does not create topic {topic}: {error.__name__} {message}"
+                )
 
     async def _configs(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         wanted = dict.fromkeys(_ATTRIBUTES)
@@ -318,11 +319,11 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         return self._consumer
 
     async def on_partitions_revoked(self, revoked: set[structs.TopicPartition]) -> None:
-        """aiokafka's callback: what the group takes away, before it is joined again."""
+        """Called by aiokafka: what the group takes away, before it is joined again."""
         await self._call(self._on_revoked, revoked)
 
     async def on_partitions_assigned(self, assigned: set[structs.TopicPartition]) -> None:
-        """aiokafka's callback: what the group gives; nothing of it flows until the owner is ready."""
+        """Called by aiokafka: what the group gives; nothing of it flows until the owner is ready."""
         if consumer := self._consumer:
             consumer.pause(*assigned)
             await self._call(self._on_assigned, assigned)
@@ -372,6 +373,8 @@ class _KafkaProducer:
             raise PayloadError("too_large", detail) from None
 
     async def _append(self, producer: AIOKafkaProducer, m: Outgoing) -> Awaitable[object]:
+        if m.key is None and m.value is None:
+            raise PayloadError("empty", f"a record of topic {m.topic} has neither key nor value")
         if m.partition is not None and m.partition not in await producer.partitions_for(m.topic):
             raise TopicMismatchError(f"topic {m.topic} at {self._broker.address} has no partition {m.partition}")
         future: Awaitable[object] = await producer.send(
