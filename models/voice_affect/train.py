@@ -1,0 +1,216 @@
+"""`python -m models.voice_affect.train --data DIR`: EmoDB in, the shipped ONNX, model.json and folds.csv out.
+
+One model for each left-out speaker gives the figure of the recipe and the out-of-fold predictions in `folds.csv`; the
+temperature is fitted on them. The shipped model is trained on every speaker but the demo's. Seeded; each finished fold is kept
+under `--work` and not trained again, so an interrupted run resumes. CPU; minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import nn
+
+from kernels.calibration import fit_temperature, softmax
+from kernels.log_mel import BANDS
+from kernels.speech import FEATURES, PIECE_FRAMES, stack_pieces, voice_features
+from models.voice_affect.augment import distort
+from models.voice_affect.corpus import LABELS, Utterance, emodb, labels, read_audio, split_pieces
+from models.voice_affect.network import EMBEDDING, MEMBERS, Member, Voices
+
+FOLDER = Path(__file__).resolve().parent
+DEMO_SPEAKER = "13"
+COPIES = 10
+STEPS = 450
+BATCH = 48
+SMOOTHING = 0.05
+SHORTEST = 60
+
+Floats = NDArray[np.float32]
+Pictures = list[list[Floats]]
+
+
+def pictures(utterances: Sequence[Utterance], work: Path, seed: int) -> Pictures:
+    """Utterances to each one's features: as recorded, then `COPIES` distorted copies; cached under `work`."""
+    cache = work / f"features-{seed}-{COPIES}.npz"
+    if not cache.exists():
+        made = {}
+        for i, utterance in enumerate(track(utterances, "listening")):
+            samples, rng = read_audio(utterance.path), np.random.default_rng([seed, i])
+            for k, version in enumerate([samples, *(distort(samples, rng) for _ in range(COPIES))]):
+                made[f"{utterance.item}-{k}"] = voice_features(version).astype(np.float16)
+        np.savez(cache, **made)
+    with np.load(cache) as kept:
+        return [[kept[f"{u.item}-{k}"] for k in range(COPIES + 1)] for u in utterances]
+
+
+def crop(features: Floats, frames: int, rng: np.random.Generator) -> Floats:
+    """A random stretch of at most `frames` frames, its tempo, pitch and microphone varied, a band and a moment blotted out."""
+    tempo = float(np.exp(rng.uniform(-0.2, 0.2))) if rng.random() < 0.6 else 1.0  # noqa: PLR2004 - a share of crops
+    wanted = min(len(features), round(frames * tempo))
+    start = rng.integers(0, len(features) - wanted + 1)
+    kept = min(frames, max(round(wanted / tempo), 2))
+    x = features[start + np.linspace(0, wanted - 1, kept).round().astype(int)].astype(np.float32)
+    mel = x[:, :BANDS]
+    across, mean = np.linspace(-1, 1, BANDS), mel.mean()
+    mel += rng.normal(0, 0.05) + rng.normal(0, 0.08) * across
+    mel += rng.normal(0, 0.08) * np.cos(2 * np.pi * rng.random() * across + 2 * np.pi * rng.random())
+    x[:, BANDS + 1] += x[:, BANDS + 2] * rng.normal(0, 0.15)
+    if rng.random() < 0.5:  # noqa: PLR2004 - a share of crops
+        width = rng.integers(1, 10)
+        low = rng.integers(0, BANDS - width)
+        mel[:, low : low + width] = mean
+    if rng.random() < 0.5:  # noqa: PLR2004 - a share of crops
+        width = rng.integers(0, min(20, kept // 3) + 1)
+        at = rng.integers(0, kept - width + 1)
+        mel[at : at + width] = mean
+        x[at : at + width, BANDS:] = 0.0
+    return x
+
+
+def fit(pool: Pictures, targets: NDArray[np.int64], rows: NDArray[np.int64], seed: int, steps: int, name: str) -> Voices:
+    """Train the members on `rows` of the pool, classes drawn equally often; in evaluation mode when returned."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = Voices([Member(view, dropout=0.3) for view in MEMBERS])
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.2)
+    share = 1.0 / np.bincount(targets[rows], minlength=len(LABELS))[targets[rows]]
+    for _ in track(range(steps), name):
+        frames = 2 * round((SHORTEST + (PIECE_FRAMES - SHORTEST) * rng.random() ** 1.2) / 2)
+        chosen = rng.choice(rows, BATCH, p=share / share.sum())
+        crops = [crop(pool[i][rng.integers(COPIES + 1)], frames, rng) for i in chosen]
+        features, mask = stack_pieces(crops, frames)
+        wanted = torch.tensor(np.eye(len(LABELS), dtype=np.float32)[targets[chosen]])
+        wanted = wanted * (1 - SMOOTHING) + SMOOTHING / len(LABELS)
+        x, m = torch.from_numpy(features), torch.from_numpy(mask)
+        loss = sum(-(wanted * member(x, m)[0].log_softmax(1)).sum(1).mean() for member in model.members)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+        optimiser.step()
+        schedule.step()
+    return model.eval()
+
+
+def read(model: Voices, features: Sequence[Floats]) -> NDArray[np.float64]:
+    """Features of n whole utterances to logits (members + 1, n, 4): each member's, then the model's; the mean over pieces."""
+    found = []
+    with torch.no_grad():
+        for one in features:
+            x, mask = (torch.from_numpy(a) for a in stack_pieces(split_pieces(one.astype(np.float32)), PIECE_FRAMES))
+            each = torch.stack([member(x, mask)[0].mean(0) for member in model.members])
+            found.append(torch.cat([each, each.mean(0, keepdim=True)]).double().numpy())
+    return np.stack(found, axis=1)
+
+
+def leave_speakers_out(
+    utterances: Sequence[Utterance], pool: Pictures, work: Path, seed: int, steps: int
+) -> NDArray[np.float64]:
+    """Logits (members + 1, n, 4) of every utterance from the model that never heard its speaker; folds are kept in `work`."""
+    targets, speakers = labels(utterances), np.array([u.speaker for u in utterances])
+    logits = np.zeros((len(MEMBERS) + 1, len(utterances), len(LABELS)))
+    for speaker in np.unique(speakers):
+        kept, out = work / f"fold-{seed}-{speaker}.npy", np.flatnonzero(speakers == speaker)
+        if not kept.exists():
+            model = fit(pool, targets, np.flatnonzero(speakers != speaker), seed, steps, f"without speaker {speaker}")
+            np.save(kept, read(model, [pool[i][0] for i in out]))
+        logits[:, out] = np.load(kept)
+        right = (logits[-1, out].argmax(1) == targets[out]).mean()
+        print(f"speaker {speaker} left out: {right:.3f} right of {len(out)}", flush=True)
+    return logits
+
+
+def unweighted_recall(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
+    """Mean over classes of the share found (UAR)."""
+    found = logits.argmax(1)
+    return float(np.mean([(found[targets == k] == k).mean() for k in range(len(LABELS))]))
+
+
+def write_folds(path: Path, utterances: Sequence[Utterance], p: NDArray[np.float64]) -> None:
+    """folds.csv: item hash, left-out speaker, p of each class; labels are not in it, they are joined from the data."""
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        rows = csv.writer(handle, lineterminator="\n")
+        rows.writerow(["item", "fold", *LABELS])
+        rows.writerows([u.item, u.speaker, *(f"{v:.6f}" for v in row)] for u, row in zip(utterances, p, strict=True))
+
+
+def export(model: Voices, path: Path) -> None:
+    """The model as ONNX with a dynamic batch axis `n`."""
+    example = (torch.zeros(2, PIECE_FRAMES, FEATURES), torch.ones(2, PIECE_FRAMES))
+    n = torch.export.Dim("n", min=1)
+    program = torch.onnx.export(
+        model, example, input_names=["features", "mask"], output_names=["logits", "embedding"],
+        dynamic_shapes={"features": {0: n}, "mask": {0: n}}, dynamo=True, verbose=False,
+    )  # fmt: skip
+    program.save(path)
+
+
+def describe(path: Path, temperature: float, targets: NDArray[np.int64]) -> dict[str, object]:
+    """What model.json says of the ONNX at `path`."""
+    prior = np.bincount(targets, minlength=len(LABELS)) / len(targets)
+    return {
+        "name": "voice_affect", "version": "1", "modality": "voice", "labels": list(LABELS),
+        "prior": {name: round(float(p), 6) for name, p in zip(LABELS, prior, strict=True)},
+        "temperature": round(temperature, 4), "licence": "free",
+        "input": {"rate_hz": 16000, "frames": PIECE_FRAMES, "features": FEATURES},
+        "outputs": {"logits": f"n x {len(LABELS)}", "embedding": f"n x {EMBEDDING * len(MEMBERS)}"},
+        "embedding_width": EMBEDDING * len(MEMBERS), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the recipe."""
+    parser = argparse.ArgumentParser(prog="python -m models.voice_affect.train", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the data folder, with emodb/ in it")
+    parser.add_argument("--work", type=Path, default=Path("build/voice_affect"), help="features and finished folds")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where the model is written")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--demo-speaker", default=DEMO_SPEAKER, help="the speaker the shipped model never hears")
+    parser.add_argument("--only", choices=["folds", "model"], help="only the left-out folds, or only the shipped model")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    for folder in (chosen.work, chosen.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    utterances = emodb(chosen.data)
+    pool, targets = pictures(utterances, chosen.work, 7), labels(utterances)
+    if chosen.only != "model":
+        logits = leave_speakers_out(utterances, pool, chosen.work, chosen.seed, chosen.steps)
+        for name, one in zip([*MEMBERS, "all"], logits, strict=True):
+            print(f"UAR, speakers left out, {name}: {unweighted_recall(one, targets):.3f}")
+        temperature = fit_temperature(logits[-1], targets)
+        write_folds(chosen.out / "folds.csv", utterances, cross_fitted(logits[-1], utterances))
+        (chosen.work / "temperature").write_text(f"{temperature:.6f}")
+    if chosen.only != "folds":
+        kept = np.array([i for i, u in enumerate(utterances) if u.speaker != chosen.demo_speaker])
+        export(fit(pool, targets, kept, chosen.seed, chosen.steps, "the shipped model"), chosen.out / "model.onnx")
+    fitted = chosen.work / "temperature"
+    temperature = float(fitted.read_text()) if fitted.exists() else 1.0
+    kept = np.array([u.speaker != chosen.demo_speaker for u in utterances])
+    spec = describe(chosen.out / "model.onnx", temperature, targets[kept])
+    (chosen.out / "model.json").write_text(json.dumps(spec, indent=1) + "\n")
+
+
+def cross_fitted(logits: NDArray[np.float64], utterances: Sequence[Utterance]) -> NDArray[np.float64]:
+    """Out-of-fold logits (n, 4) to p (n, 4): each speaker's by a temperature fitted on the other speakers."""
+    targets, speakers = labels(utterances), np.array([u.speaker for u in utterances])
+    p = np.zeros_like(logits)
+    for speaker in np.unique(speakers):
+        out = speakers == speaker
+        p[out] = softmax(logits[out], fit_temperature(logits[~out], targets[~out]))
+    return p
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""Audio chunks in, voice observations out: on every half hop of event time, the emotion of who is speaking, or silence.
+
+Chunks may have any length up to 10 s. One that begins within 60 ms of where the last one ended continues it (clients stamp
+with jitter); a later one leaves a gap, and hearing starts anew; of one that begins earlier only the part not heard yet is used,
+so repeats and stragglers change nothing. Hearing starts one to two half hops after a stream's first sample.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.calibration import softmax
+from kernels.engines import Engine, accepts, load
+from kernels.speech import Sound, describe_sound, stack_pieces, voice_features
+from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
+from operators.consent import Gate, Verdict
+from operators.payloads import AudioChunk, Observation
+from streamer.errors import RefusedUseError
+from streamer.event_time import Duration
+from streamer.operator import Context
+from streamer.records import Origin, Record
+
+LONGEST_CHUNK_MS = 10_000
+JITTER_MS = 60
+IDLE_MS = 10_000
+HELD_MS = 45_000
+_LARGEST_BATCH = 32
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model by name and how a stream is cut; `aggressiveness` 0-3 is webrtcvad's readiness to call a frame noise."""
+
+    model: str = "voice_affect"
+    hop: Duration = Duration(500)
+    shortest: Duration = Duration(600)
+    longest: Duration = Duration(3000)
+    aggressiveness: int = 2
+
+    def __post_init__(self) -> None:
+        if self.hop % 40 or not 100 <= self.hop <= 2000:  # noqa: PLR2004 - half a hop is whole frames, observations stay live
+            raise ValueError("hop must be a multiple of 40ms... of 100ms to 2s")
+        if not 200 <= self.shortest <= self.longest <= 3000:  # noqa: PLR2004 - the model reads 3 s at once
+            raise ValueError("shortest and longest must lie between 200ms and 3s, shortest first")
+        if self.aggressiveness not in range(4):
+            raise ValueError("aggressiveness must be 0, 1, 2 or 3")
+
+
+class _Heard(NamedTuple):
+    """A piece to classify, or silence: where its observation goes, and the chunk that made it due."""
+
+    place: int
+    record: Record[Any]
+    verdict: Verdict
+    due: Due
+
+
+class _Stream:
+    """One source of a session: what is held of it, and which chunk a re-read would have to start from."""
+
+    def __init__(self, record: Record[Any], rules: Rules) -> None:
+        self.segments = SpeechSegments(record.event_time_ms, rules)
+        self.needs_from = record.origin
+        self.newest_kafka_ms = record.kafka_ms
+        self._needs_ms = record.event_time_ms
+        self._step_ms = rules.step_ms
+        self._chunks: deque[tuple[int, int, Origin]] = deque()
+
+    def hear(self, record: Record[Any], samples: NDArray[np.int16]) -> list[Due]:
+        """The next chunk's new samples in, what has become due out."""
+        self.newest_kafka_ms = max(self.newest_kafka_ms, record.kafka_ms)
+        origin_ms = first_origin_ms(record.event_time_ms, self._step_ms)
+        self._chunks.append((origin_ms, record.event_time_ms, record.origin))
+        due = self.segments.push(samples)
+        self._forget_chunks(record.event_time_ms)
+        return due
+
+    def _forget_chunks(self, now_ms: int) -> None:
+        """A stream that began at a chunk whose first origin is this one's origin yields the same: earlier chunks can go."""
+        while self._chunks and self._chunks[0][0] <= self.segments.origin_ms:
+            origin_ms, start_ms, origin = self._chunks.popleft()
+            if origin_ms == self.segments.origin_ms:
+                self.needs_from, self._needs_ms = origin, start_ms
+        while self._chunks and self._needs_ms < now_ms - HELD_MS:  # nothing longer is promised: commits must move on
+            _, self._needs_ms, self.needs_from = self._chunks.popleft()
+
+
+class SenseVoice:
+    """Streams of speech by session and source; one batched encoder call for each batch of records.
+
+    Without consent nothing is kept or encoded: what was held of the session is dropped and, where the person has been told
+    of the sensing, `absent` observations keep the cadence.
+    """
+
+    def __init__(self, params: Params, context: Context) -> None:
+        self._params = params
+        self._context = context
+        self._gate = Gate(context, "voice")
+        self._rules = Rules(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
+        self._streams: dict[str, dict[str, _Stream]] = {}
+        self._encoder: Engine | None = None
+
+    async def open(self) -> None:
+        """Check the declared use and the model's licence, compile the model and warm it up.
+
+        Raises:
+            RefusedUseError: this use, or the model's licence state, is not accepted here.
+            ModelFolderError: the model folder is incomplete or altered, or nothing on this machine runs it.
+        """
+        self._gate.check_context()
+        await asyncio.to_thread(self._load)
+
+    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+        """Chunk records in, observation records and refusals out, in the order of the batch."""
+        self._drop_idle(batch)
+        out: list[Record[Any]] = []
+        heard: list[_Heard] = []
+        for record in batch:
+            problem = _problem(record.payload)
+            if problem is not None:
+                out.append(record.refuse("undecodable", problem))
+                continue
+            verdict = self._gate.verdict(record)
+            if not verdict.allowed:
+                self.forget(record.key)
+                out += self._without_consent(record, verdict)
+                continue
+            for due in self._hear(record):
+                observation = self._silence(record, verdict, due)
+                if due.samples is not None:
+                    heard.append(_Heard(len(out), record, verdict, due))
+                out.append(record.derive(observation))
+        for start in range(0, len(heard), _LARGEST_BATCH):
+            part = heard[start : start + _LARGEST_BATCH]
+            begun_ms = self._context.clock.perf_ms()
+            try:
+                observations = await asyncio.to_thread(self._read, part)
+            except Exception:
+                for record in batch:  # a retry hears these chunks again: they must not look heard already
+                    self.forget(record.key)
+                raise
+            self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(part))
+            for one, observation in zip(part, observations, strict=True):
+                out[one.place] = one.record.derive(observation)
+        return out
+
+    def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
+        """A consent in; an `absent` observation out, and what is held dropped, where it leaves the voice out."""
+        told = self._gate.on_table(table, record)
+        if told:
+            self.forget(record.key)
+        return told
+
+    def needs_from(self, session_id: str) -> Origin | None:
+        """The chunk from which a re-read yields what is still to come, exactly; None where nothing is held."""
+        return min((s.needs_from for s in self._streams.get(session_id, {}).values()), default=None)
+
+    def forget(self, session_id: str) -> None:
+        """Drop all sound held of a session."""
+        self._streams.pop(session_id, None)
+
+    async def close(self) -> None:
+        """Let the compiled model and all sound go."""
+        self._encoder = None
+        self._streams.clear()
+
+    def _load(self) -> None:
+        self._encoder = load(self._params.model, threads=self._context.settings.threads)
+        refusal = accepts(self._encoder.spec, self._context.settings.accept_licences)
+        if refusal is not None:
+            raise RefusedUseError(refusal)
+        warm = voice_features(np.zeros(self._params.longest * PER_MS, np.float32))
+        for n in (1, 2, 4):
+            self._infer([warm] * n)
+
+    def _drop_idle(self, batch: Sequence[Record[Any]]) -> None:
+        """A source that has sent nothing for 10 s of Kafka time holds back no commit any more."""
+        newest_ms = max((record.kafka_ms for record in batch), default=0)
+        for session_id in list(self._streams):
+            streams = self._streams[session_id]
+            for source_id in [s for s, stream in streams.items() if stream.newest_kafka_ms < newest_ms - IDLE_MS]:
+                del streams[source_id]
+            if not streams:
+                self.forget(session_id)
+
+    def _hear(self, record: Record[Any]) -> list[Due]:
+        """A well-formed chunk to what it makes due, after gaps and overlaps are settled."""
+        chunk: AudioChunk = record.payload
+        samples = np.frombuffer(chunk.data, "<i2")
+        streams = self._streams.setdefault(record.key, {})
+        stream = streams.get(chunk.source_id)
+        start = record.event_time_ms * PER_MS
+        if stream is not None and abs(start - stream.segments.end_sample) > JITTER_MS * PER_MS:
+            ahead = stream.segments.end_sample - start
+            if ahead >= len(samples):
+                self._context.metrics.count("duplicate")
+                return []
+            if ahead > 0:
+                samples = samples[ahead:]
+            else:
+                stream = None
+        if stream is None:
+            stream = streams[chunk.source_id] = _Stream(record, self._rules)
+        return stream.hear(record, samples)
+
+    def _without_consent(self, record: Record[Any], verdict: Verdict) -> list[Record[Any]]:
+        """`absent` with the gate's reason on every step that a chunk reaches; nothing where nobody was told of the sensing."""
+        if not verdict.disclosed or verdict.reason is None:
+            return []
+        step_ms, chunk = self._rules.step_ms, record.payload
+        end_ms = record.event_time_ms + len(chunk.data) // 2 // PER_MS
+        steps = range(record.event_time_ms // step_ms + 1, end_ms // step_ms + 1)
+        return [
+            record.derive(self._absent(record, verdict, n * step_ms - step_ms, n * step_ms, verdict.reason)) for n in steps
+        ]
+
+    def _silence(self, record: Record[Any], verdict: Verdict, due: Due) -> Observation:
+        if due.samples is None:
+            self._context.metrics.count("no_speech")
+        return self._absent(record, verdict, due.start_ms, due.end_ms, "no_speech")
+
+    def _absent(self, record: Record[Any], verdict: Verdict, start_ms: int, end_ms: int, reason: str) -> Observation:
+        return Observation(
+            session_id=record.key,
+            event_time_ms=end_ms,
+            modality="voice",
+            source_id=record.payload.source_id,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            absent=True,
+            reason=reason,
+            mode=verdict.mode,
+            expressions={"speaking": 0.0} if verdict.mode == "expressions_only" and verdict.allowed else None,
+            source_kafka_ms=record.kafka_ms,
+        )
+
+    def _read(self, heard: Sequence[_Heard]) -> list[Observation]:
+        """Pieces of speech in, their observations out; runs in a worker thread and touches nothing of the event loop's."""
+        sounds = [np.asarray(one.due.samples, np.float32) / np.float32(32768) for one in heard]
+        told = [describe_sound(sound) for sound in sounds]
+        full = [i for i, one in enumerate(heard) if one.verdict.mode == "full"]
+        answers = dict(zip(full, self._infer([voice_features(sounds[i]) for i in full]), strict=True)) if full else {}
+        return [self._observation(one, told[i], answers.get(i)) for i, one in enumerate(heard)]
+
+    def _infer(self, pieces: Sequence[NDArray[np.float32]]) -> list[tuple[dict[str, float], bytes]]:
+        """Features of n pieces to n pairs: probabilities of the model's classes, rounded to 1e-4, and the embedding."""
+        assert self._encoder is not None  # noqa: S101 - opened before it hears
+        spec = self._encoder.spec
+        features, mask = stack_pieces(pieces)
+        outputs = self._encoder.infer({"features": features, "mask": mask})
+        p = np.round(softmax(outputs["logits"], spec.temperature), 4)
+        p /= p.sum(axis=1, keepdims=True)
+        embeddings = outputs["embedding"].astype("<f2")
+        return [
+            (dict(zip(spec.labels, row.tolist(), strict=True)), embedding.tobytes())
+            for row, embedding in zip(p, embeddings, strict=True)
+        ]
+
+    def _observation(self, one: _Heard, sound: Sound, answer: tuple[dict[str, float], bytes] | None) -> Observation:
+        record, due = one.record, one.due
+        quality = {
+            "speech_s": due.speech_ms / 1000,
+            "voiced": round(sound.voiced, 3),
+            "clipped": round(sound.clipped, 4),
+            "range_db": round(sound.range_db, 1),
+        }
+        expressions = None
+        if answer is None:
+            expressions = {
+                "speaking": 1.0,
+                "loudness": round(sound.loudness_dbfs, 1),
+                "pitch": round(sound.pitch_hz, 1),
+                "rate": round(sound.rate_hz, 2),
+            }
+        emotions, embedding = answer or (None, None)
+        assert self._encoder is not None  # noqa: S101 - opened before it hears
+        return Observation(
+            session_id=record.key,
+            event_time_ms=due.end_ms,
+            modality="voice",
+            source_id=record.payload.source_id,
+            start_ms=due.start_ms,
+            end_ms=due.end_ms,
+            emotions=emotions,
+            embedding=embedding if self._context.settings.embeddings else None,
+            confidence=confidence(max(emotions.values()), len(emotions), quality) if emotions else 0.0,
+            quality=quality,
+            mode=one.verdict.mode,
+            expressions=expressions,
+            model=self._encoder.spec.id if emotions else "",
+            source_kafka_ms=record.kafka_ms,
+        )
+
+
+def confidence(top: float, classes: int, quality: dict[str, float]) -> float:
+    """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]: poor sound pulls it to chance.
+
+    Full trust needs 1.5 s of speech, a range of 20 dB between loud and quiet frames, and no clipping; each shortfall counts.
+    """
+    trust = min(1.0, quality["speech_s"] / 1.5) ** 0.5
+    trust *= min(1.0, max(0.1, quality["range_db"] / 20.0))
+    trust *= max(0.2, 1.0 - 10.0 * quality["clipped"])
+    chance = 1.0 / classes
+    return round(chance + (top - chance) * trust, 4)
+
+
+def _problem(chunk: AudioChunk) -> str | None:
+    """Why a chunk can't be heard, naming the field and what it has to be; None where it can."""
+    if chunk.format != "pcm_s16le":
+        return "AudioChunk.format must be pcm_s16le"
+    if chunk.sample_rate_hz != PER_MS * 1000:
+        return f"AudioChunk.sample_rate_hz is {chunk.sample_rate_hz}; it must be 16000"
+    if chunk.channels != 1:
+        return f"AudioChunk.channels is {chunk.channels}; it must be 1"
+    if not chunk.data or len(chunk.data) % 2:
+        return f"AudioChunk.data has {len(chunk.data)} bytes; it must be whole 16-bit samples, at least one"
+    if len(chunk.data) // 2 > LONGEST_CHUNK_MS * PER_MS:
+        return f"AudioChunk.data holds {len(chunk.data) // 2 // PER_MS} ms; at most {LONGEST_CHUNK_MS} ms are taken"
+    return None
