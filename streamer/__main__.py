@@ -16,7 +16,10 @@ EXIT_USAGE = 64
 EXIT_INPUT_OUTPUT = 74
 EXIT_INTERRUPTED = 130
 
-DESCRIPTION = "Senses affect as it happens, from Kafka topics, and re-ranks items because of it."
+DESCRIPTION = """\
+Senses affect as it happens, from Kafka topics, and re-ranks
+items because of it. `streamer COMMAND --help` says more.
+"""
 EXIT_CODES = """\
 exit codes:
     0  done
@@ -29,7 +32,8 @@ exit codes:
    78  bad configuration: topology, settings, a topic's shape, a model
   130  interrupted (Ctrl-C)
 
-STREAMER_* environment variables hold addresses and credentials.
+STREAMER_* environment variables hold addresses, credentials and
+this deployment's choices: see STREAMER_CONTEXT in the README.
 """
 
 

