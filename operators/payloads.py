@@ -19,11 +19,14 @@ VadSource = Literal["measured", "derived", "none"]
 Mode = Literal["full", "expressions_only"]
 ModalityState = Literal["present", "absent", "idle", "no_consent"]
 
+RAW_MEDIA_MS = 60_000
 MAX_FRAME_BYTES = 512 * 1024
 
 
 class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
     """One picture of a camera, as JPEG; `rotation` is the clockwise turn in degrees that makes it upright."""
+
+    LONGEST_RETENTION_MS = RAW_MEDIA_MS
 
     source_id: str
     seq: int | None = None
@@ -37,6 +40,8 @@ class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
 
 class AudioChunk(SessionKeyed, frozen=True, kw_only=True):
     """A stretch of sound of any length; `event_time_ms` is the moment of its first sample."""
+
+    LONGEST_RETENTION_MS = RAW_MEDIA_MS
 
     source_id: str
     seq: int | None = None

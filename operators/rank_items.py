@@ -31,6 +31,7 @@ from operators.payloads import (
 from operators.rank_state import Acts, Reading, Request, SessionState, Shown
 from streamer.event_time import Duration
 from streamer.operator import Context
+from streamer.payloads import Refusal
 from streamer.records import Origin, Record
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -85,10 +86,13 @@ class RankItems:
         settings = self._context.settings
         check_context(settings.context, settings.context_reference, ranks=True)
 
-    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+    async def process(
+        self, batch: Sequence[Record[AffectEvent | Interaction | CandidateList]]
+    ) -> Sequence[Record[RankedList | Refusal]]:
         """Candidates, affect events and interactions in, ranked lists and refusals out, in the order of the batch."""
         out: list[Record[Any]] = []
-        for record in batch:
+        records: Sequence[Record[Any]] = batch  # which of the three it is, is told apart here
+        for record in records:
             match record.payload:
                 case CandidateList():
                     out.append(self._on_candidates(record))

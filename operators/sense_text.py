@@ -17,6 +17,7 @@ from operators.consent import Gate
 from operators.payloads import ChatMessage, Observation
 from streamer.errors import RefusedUseError
 from streamer.operator import Context
+from streamer.payloads import Refusal
 from streamer.records import Origin, Record
 
 _WARM_UP = ("hello", "a longer line warms up a second width of the encoder, because widths are compiled one by one")
@@ -73,7 +74,7 @@ class SenseText:
         self._gate.check_context()
         await asyncio.to_thread(self._load)
 
-    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+    async def process(self, batch: Sequence[Record[ChatMessage]]) -> Sequence[Record[Observation | Refusal]]:
         """Chat records in, observation records and refusals out, in the order of the batch."""
         out: list[Record[Any] | None] = []
         readable: list[tuple[int, Record[Any]]] = []

@@ -23,9 +23,13 @@ TICK_HEADER = "tick/1"
 
 
 class Keyed(msgspec.Struct, frozen=True, kw_only=True):
-    """What every payload has: the moment it describes, in Unix milliseconds UTC."""
+    """What every payload has: the moment it describes, in Unix milliseconds UTC.
+
+    `MAJOR` is its version on the wire; no topic may keep it longer than `LONGEST_RETENTION_MS` (raw media, for one).
+    """
 
     MAJOR: ClassVar[int] = 1
+    LONGEST_RETENTION_MS: ClassVar[int | None] = None
 
     event_time_ms: int
 

@@ -15,6 +15,7 @@ import msgspec
 
 from streamer import payloads as runtime_payloads
 from streamer.errors import ConfigurationError
+from streamer.event_time import Duration
 from streamer.operator import OperatorClass, find_operator
 from streamer.payloads import DeadLetter, Keyed, LateRecord, Refusal, SessionKeyed, WorkerReport
 from streamer.records import Record
@@ -179,18 +180,23 @@ def _check_window(spec: OperatorSpec, topology: Topology) -> Found:
         if spec.half_life_ms and modality not in spec.half_life_ms:
             yield f"{where}.sparse[{i}]", f"no modality {modality}{nearest(modality, spec.half_life_ms)}"
     if spec.half_life_ms:
-        reach = type(window.size)(REACH_HALF_LIVES * max(spec.half_life_ms.values()))
+        reach = Duration(REACH_HALF_LIVES * max(spec.half_life_ms.values()))
         parts = (reach, window.size, window.rule.max_open, window.max_delay, window.max_skew)
         if window.horizon < sum(parts):
             terms = " + ".join(map(str, parts))
-            total = type(window.size)(sum(parts))
+            total = Duration(sum(parts))
             yield (
                 f"{where}.horizon",
                 f"{window.horizon} is shorter than reach + size + max_open + max_delay + max_skew = {terms} = {total}",
             )
+    for sender in topology.operators.values():
+        pace = getattr(sender.params, "hop", window.hop)
+        if set(sender.outputs) & set(spec.reads) and pace != window.hop:
+            path = f"operators.{sender.name}.params.hop"
+            yield path, f"{pace}, but {spec.name} hops by {window.hop}: evidence would come at another pace"
     source = topology.topics.get(spec.reads[0]) if spec.reads else None
     if source and source.retention_ms is not None and source.retention_ms < 2 * window.horizon:
-        needed = type(window.size)(2 * window.horizon)
+        needed = Duration(2 * window.horizon)
         yield f"topics.{source.name}.retention", f"must be {needed} or more: {spec.name} recovers by re-reading it"
 
 
@@ -203,6 +209,9 @@ def _check_tables(topology: Topology) -> Found:
     for topic in topology.topics.values():
         if topic.compact and topic.retention_ms is not None:
             yield f"topics.{topic.name}.retention", "a compacted topic keeps each key's latest record: leave it out"
+        longest = topic.type.LONGEST_RETENTION_MS
+        if longest is not None and (topic.compact or topic.retention_ms is None or topic.retention_ms > longest):
+            yield f"topics.{topic.name}.retention", f"{topic.payload} may be kept for {Duration(longest)} at most"
         if topic.retention_ms == 0:
             yield f"topics.{topic.name}.retention", "must be longer than 0ms"
 

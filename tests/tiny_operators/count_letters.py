@@ -34,6 +34,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: Pixels = Pixels(10)
     weights: dict[str, float] = {}
     only: list[str] = []
+    hop: Duration = Duration(500)
 
     def __post_init__(self) -> None:
         if self.longest < 1:

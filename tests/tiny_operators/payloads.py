@@ -6,7 +6,9 @@ from streamer.payloads import Keyed, SessionKeyed
 
 
 class Word(SessionKeyed, frozen=True, kw_only=True):
-    """A word somebody typed."""
+    """A word somebody typed; not to be kept for long."""
+
+    LONGEST_RETENTION_MS = 60_000
 
     text: str
 
