@@ -1,7 +1,7 @@
 """16 kHz samples in, log-mel frames out: the picture of a voice that models are trained on and run on.
 
-Frames of 25 ms every 10 ms, periodic Hann window, power spectrum, 64 triangular bands, natural logarithm. `log_mel` is the
-fast path; `log_mel_reference` is the plain one that defines correct. The mel scale is O'Shaughnessy's (Speech
+Frames of 25 ms every 10 ms, periodic Hann window, power spectrum, 64 triangular bands, natural logarithm. `log_mel` is
+the fast path; `log_mel_reference` is the plain one that defines correct. The mel scale is O'Shaughnessy's (Speech
 Communication, 1987): m = 2595 log10(1 + f / 700).
 """
 

@@ -1,7 +1,7 @@
 """What can be heard in a stretch of speech without a model: pitch, loudness, rate, noise, clipping.
 
-Frames are those of `log_mel`: one every 10 ms, so pitch and log-mel rows lie side by side. `voice_features` stacks both into
-what the voice model reads.
+Frames are those of `log_mel`: one every 10 ms, so pitch and log-mel rows lie side by side. `voice_features` stacks both
+into what the voice model reads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _FFT = 1024
 LOWEST_PITCH_HZ = 70.0
 HIGHEST_PITCH_HZ = 550.0
 _OCTAVE_COST = 0.03
+_FLAT = 1e-9
 VOICED = 0.5
 SILENCE = 1e-5
 RANGE_NATS = 10.0
@@ -34,8 +35,8 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
     """Samples (n,) in [-1, 1] at 16 kHz to pitch in Hz and voicing in [0, 1], each (frames,).
 
     The lag of the highest peak of the window-corrected autocorrelation between 70 and 550 Hz, with a small cost for low
-    octaves (Boersma, IFA Proceedings 17, 1993, eq. 9 and 24), refined by a parabola. Voicing is the height of that peak;
-    near-silent frames have 0.
+    octaves (Boersma, IFA Proceedings 17, 1993, eq. 9 and 24), refined by a parabola. Voicing is the height of that
+    peak; near-silent frames have 0.
     """
     count = frame_count(len(samples))
     if count == 0:
@@ -58,17 +59,18 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
     rows = np.arange(count)
     left, middle, right = r[rows, best - 1], r[rows, best], r[rows, best + 1]
     bend = left - 2 * middle + right
-    shift = np.where(np.abs(bend) > 1e-9, 0.5 * (left - right) / np.where(np.abs(bend) > 1e-9, bend, 1.0), 0.0)
+    shift = 0.5 * (left - right) / np.where(np.abs(bend) > _FLAT, bend, np.inf)
     hz = RATE_HZ / (lags[best] + np.clip(shift, -0.5, 0.5))
     voicing = np.where(energy[:, 0] > SILENCE * PITCH_FRAME * SILENCE, np.clip(middle, 0.0, 1.0), 0.0)
     return hz.astype(np.float32), voicing.astype(np.float32)
 
 
 def voice_features(samples: NDArray[np.floating]) -> Floats:
-    """Samples (n,) in [-1, 1] at 16 kHz to what the voice model reads: (frames, 67), float32, whatever the recording level.
+    """Samples (n,) in [-1, 1] at 16 kHz to what the voice model reads, whatever their level: (frames, 67), float32.
 
-    Columns 0-63: log mel power less the logarithm of the piece's mean power, floored 10 nats (43 dB) below it and scaled
-    to about unit range. Column 64: voicing. 65: octaves of pitch above 200 Hz where voiced, else 0. 66: 1 where voiced.
+    Columns 0-63: log mel power less the logarithm of the piece's mean power, floored 10 nats (43 dB) below it and
+    scaled to about unit range. Column 64: voicing. 65: octaves of pitch above 200 Hz where voiced, else 0. 66: 1 where
+    voiced.
     """
     mel = log_mel(samples)
     if len(mel) == 0:
@@ -83,7 +85,7 @@ def voice_features(samples: NDArray[np.floating]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What a piece of speech sounds like: pitch is the median of voiced frames (0 where none is), rate in syllables/s."""
+    """What a piece of speech sounds like; pitch is the median of voiced frames (0 where none is), rate syllables/s."""
 
     loudness_dbfs: float
     pitch_hz: float
@@ -96,10 +98,10 @@ class Sound:
 def describe_sound(samples: NDArray[np.floating]) -> Sound:
     """Samples (n,) in [-1, 1] at 16 kHz, at least one frame, to what they sound like.
 
-    Loudness is the level of the louder half of frames, in dB below a full-scale square wave. Range is the distance between
-    the 95th and 5th percentile of frame levels, a stand-in for the signal-to-noise ratio. Clipped is the share of samples at
-    full scale. Rate counts voiced peaks of the smoothed level that rise 2 dB above the dip before them (after de Jong and
-    Wempe, Behavior Research Methods 41, 2009).
+    Loudness is the level of the louder half of frames, in dB below a full-scale square wave. Range is the distance
+    between the 95th and 5th percentile of frame levels, a stand-in for the signal-to-noise ratio. Clipped is the share
+    of samples at full scale. Rate counts voiced peaks of the smoothed level that rise 2 dB above the dip before them
+    (after de Jong and Wempe, Behavior Research Methods 41, 2009).
     """
     count = frame_count(len(samples))
     x = np.asarray(samples, np.float32)
@@ -133,7 +135,7 @@ def _syllables(level_db: NDArray[np.float64], voiced: NDArray[np.bool_], floor_d
 
 
 def stack_pieces(pieces: Sequence[Floats], frames: int = PIECE_FRAMES) -> tuple[Floats, Floats]:
-    """Features of n pieces, each (at most `frames`, 67), to one zero-padded batch (n, frames, 67) and its mask (n, frames)."""
+    """Features of n pieces, each (at most `frames`, 67), to a padded batch (n, frames, 67) and its mask (n, frames)."""
     features = np.zeros((len(pieces), frames, FEATURES), np.float32)
     mask = np.zeros((len(pieces), frames), np.float32)
     for row, piece in enumerate(pieces):

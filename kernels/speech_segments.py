@@ -1,12 +1,12 @@
 """A stream of samples in, what is due on each step of event time out: a piece of the current utterance, or silence.
 
-webrtcvad judges frames of 20 ms. An utterance opens when 6 of 10 frames are speech and closes after 500 ms without; while one
-is open, each step yields its last 3 s. Nothing here depends on how the samples were cut into pushes.
+webrtcvad judges frames of 20 ms. An utterance opens when 6 of 10 frames are speech and closes after 500 ms without;
+while one is open, each step yields its last 3 s. Nothing here depends on how the samples were cut into pushes.
 
 What is due is a function of the samples since the *origin*, and from time to time, in silence, the origin moves on: the
-detector starts anew, having heard only the step before (its first frames after a cold start are unreliable). A second stream
-that starts at most one step before that moment comes to the same origin and yields the same from there on: that is what makes
-re-reading exact.
+detector starts anew, having heard only the step before (its first frames after a cold start are unreliable). A second
+stream that starts at most one step before that moment comes to the same origin and yields the same from there on: that
+is what makes re-reading exact.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Samples = NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What one step yields: `[start_ms, end_ms)` and its samples, or None where nobody speaks (or not yet long enough)."""
+    """What one step yields: `[start_ms, end_ms)` and its samples, None where nobody speaks (or not yet long enough)."""
 
     start_ms: int
     end_ms: int
@@ -53,7 +53,7 @@ class Rules:
 
 
 class SpeechSegments:
-    """One source of sound, from the first sample on; times are sample counts of event time (16 for each millisecond)."""
+    """One source of sound, from its first sample on; inside, times are samples of event time (16 a millisecond)."""
 
     def __init__(self, start_ms: int, rules: Rules) -> None:
         self._rules = rules
@@ -147,5 +147,5 @@ class SpeechSegments:
 
 
 def first_origin_ms(start_ms: int, step_ms: int) -> int:
-    """When a stream that starts at `start_ms` begins to judge: one whole step of event time after the next step's border."""
+    """When a stream that starts at `start_ms` begins to judge: one step of event time after the next step's border."""
     return -(-start_ms // step_ms) * step_ms + step_ms

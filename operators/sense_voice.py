@@ -1,13 +1,15 @@
-"""Audio chunks in, voice observations out: on every half hop of event time, the emotion of who is speaking, or silence.
+"""Audio chunks in, voice observations out: on every half hop of event time, how the voice sounds, or silence.
 
-Chunks may have any length up to 10 s. One that begins within 60 ms of where the last one ended continues it (clients stamp
-with jitter); a later one leaves a gap, and hearing starts anew; of one that begins earlier only the part not heard yet is used,
-so repeats and stragglers change nothing. Hearing starts one to two half hops after a stream's first sample.
+Chunks may have any length up to 10 s. One that begins within 60 ms of where the last one ended continues it (clients
+stamp with jitter); a later one leaves a gap, and hearing starts anew; of one that begins earlier only the part not
+heard yet is used, so repeats and stragglers change nothing. Hearing starts one to two half hops after a stream's first
+sample.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -35,7 +37,7 @@ _LARGEST_BATCH = 32
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model by name and how a stream is cut; `aggressiveness` 0-3 is webrtcvad's readiness to call a frame noise."""
+    """The model by name and how a stream is cut; `aggressiveness` 0-3 is how readily webrtcvad hears noise."""
 
     model: str = "voice_affect"
     hop: Duration = Duration(500)
@@ -44,8 +46,8 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aggressiveness: int = 2
 
     def __post_init__(self) -> None:
-        if self.hop % 40 or not 100 <= self.hop <= 2000:  # noqa: PLR2004 - half a hop is whole frames, observations stay live
-            raise ValueError("hop must be a multiple of 40ms... of 100ms to 2s")
+        if self.hop % 2 or not 100 <= self.hop <= 2000:  # noqa: PLR2004 - detector frames; live
+            raise ValueError("hop must be an even number of milliseconds from 100ms to 2s")
         if not 200 <= self.shortest <= self.longest <= 3000:  # noqa: PLR2004 - the model reads 3 s at once
             raise ValueError("shortest and longest must lie between 200ms and 3s, shortest first")
         if self.aggressiveness not in range(4):
@@ -82,7 +84,7 @@ class _Stream:
         return due
 
     def _forget_chunks(self, now_ms: int) -> None:
-        """A stream that began at a chunk whose first origin is this one's origin yields the same: earlier chunks can go."""
+        """A stream that began at a chunk with this very origin would yield the same: earlier chunks can go."""
         while self._chunks and self._chunks[0][0] <= self.segments.origin_ms:
             origin_ms, start_ms, origin = self._chunks.popleft()
             if origin_ms == self.segments.origin_ms:
@@ -94,8 +96,8 @@ class _Stream:
 class SenseVoice:
     """Streams of speech by session and source; one batched encoder call for each batch of records.
 
-    Without consent nothing is kept or encoded: what was held of the session is dropped and, where the person has been told
-    of the sensing, `absent` observations keep the cadence.
+    Without consent nothing is kept or encoded: what was held of the session is dropped and, where the person has been
+    told of the sensing, `absent` observations keep the cadence.
     """
 
     def __init__(self, params: Params, context: Context) -> None:
@@ -210,15 +212,14 @@ class SenseVoice:
         return stream.hear(record, samples)
 
     def _without_consent(self, record: Record[Any], verdict: Verdict) -> list[Record[Any]]:
-        """`absent` with the gate's reason on every step that a chunk reaches; nothing where nobody was told of the sensing."""
+        """`absent` with the gate's reason on each step a chunk reaches; nothing where nobody was told of sensing."""
         if not verdict.disclosed or verdict.reason is None:
             return []
         step_ms, chunk = self._rules.step_ms, record.payload
         end_ms = record.event_time_ms + len(chunk.data) // 2 // PER_MS
         steps = range(record.event_time_ms // step_ms + 1, end_ms // step_ms + 1)
-        return [
-            record.derive(self._absent(record, verdict, n * step_ms - step_ms, n * step_ms, verdict.reason)) for n in steps
-        ]
+        refusals = [self._absent(record, verdict, (n - 1) * step_ms, n * step_ms, verdict.reason) for n in steps]
+        return [record.derive(refusal) for refusal in refusals]
 
     def _silence(self, record: Record[Any], verdict: Verdict, due: Due) -> Observation:
         if due.samples is None:
@@ -241,7 +242,7 @@ class SenseVoice:
         )
 
     def _read(self, heard: Sequence[_Heard]) -> list[Observation]:
-        """Pieces of speech in, their observations out; runs in a worker thread and touches nothing of the event loop's."""
+        """Pieces of speech in, their observations out; runs in a worker thread, touches nothing of the event loop's."""
         sounds = [np.asarray(one.due.samples, np.float32) / np.float32(32768) for one in heard]
         told = [describe_sound(sound) for sound in sounds]
         full = [i for i, one in enumerate(heard) if one.verdict.mode == "full"]
@@ -299,11 +300,12 @@ class SenseVoice:
 
 
 def confidence(top: float, classes: int, quality: dict[str, float]) -> float:
-    """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]: poor sound pulls it to chance.
+    """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]; poor sound pulls it down.
 
-    Full trust needs 1.5 s of speech, a range of 20 dB between loud and quiet frames, and no clipping; each shortfall counts.
+    Full trust needs 1.5 s of speech, a range of 20 dB between loud and quiet frames, and no clipping; each shortfall
+    counts.
     """
-    trust = min(1.0, quality["speech_s"] / 1.5) ** 0.5
+    trust = math.sqrt(min(1.0, quality["speech_s"] / 1.5))
     trust *= min(1.0, max(0.1, quality["range_db"] / 20.0))
     trust *= max(0.2, 1.0 - 10.0 * quality["clipped"])
     chance = 1.0 / classes

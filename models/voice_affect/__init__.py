@@ -1,0 +1,1 @@
+"""Emotion of a voice, in four classes: the model, its recipe and its evaluation."""

@@ -1,7 +1,7 @@
 """The recordings: EmoDB to train on, RAVDESS to be judged by; files in, samples and labels out.
 
-EmoDB: the 339 untouched 16 kHz originals of four classes (`orig_4class_wav16k`), by `index.csv`. RAVDESS: actors 1-16 and the
-same four classes (calm counts as neutral); it is read for evaluation only and never trained on.
+EmoDB: the 339 untouched 16 kHz originals of four classes (`orig_4class_wav16k`), by `index.csv`. RAVDESS: actors 1-16
+and the same four classes (calm counts as neutral); it is read for evaluation only and never trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One labelled recording; `item` is the first 16 hex digits of the file's SHA-256, `group` the speaker's sex as indexed."""
+    """One labelled recording; `item` begins its SHA-256 (16 hex digits), `group` is the speaker's sex as indexed."""
 
     path: Path
     item: str
@@ -50,12 +50,12 @@ def emodb(data: Path) -> list[Utterance]:
         if row["emotion"] in LABELS and (folder / row["file"]).exists()
     ]
     if not found:
-        raise FileNotFoundError(f"{folder}: none of EmoDB's originals is there; see models/voice_affect/card.md for the data")
+        raise FileNotFoundError(f"{folder}: EmoDB's originals are not there; models/voice_affect/card.md says which")
     return sorted(found, key=lambda u: u.path.name)
 
 
 def ravdess(data: Path) -> list[Utterance]:
-    """The data folder to the RAVDESS speech of actors 1-16 that is labelled with the same four classes, in file order."""
+    """The data folder to the RAVDESS speech of actors 1-16 labelled with the same four classes, in file order."""
     folder = data / "ravdess" / "wav16k"
     return [
         _utterance(folder / row["file"], row["actor"], row["gender"], RAVDESS_TO_EMOTION[row["emotion"]])

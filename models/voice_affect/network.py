@@ -1,8 +1,8 @@
-"""The voice network: masked log-mel and pitch frames in, logits of four classes and a 128-wide embedding out (PyTorch).
+"""The voice network in PyTorch: masked log-mel and pitch frames in, four logits and a 128-wide embedding out.
 
-Four small members look at one piece in different ways and their logits are averaged; the embedding is theirs side by side
-(4 x 32). Each: convolutions over time with dilation, then mean, deviation and attentive pooling over frames (x-vector,
-Snyder et al., ICASSP 2018; attentive pooling, Okabe et al., Interspeech 2018, eq. 3-5).
+Four small members look at one piece in different ways and their logits are averaged; the embedding is theirs side by
+side (4 x 32). Each: convolutions over time with dilation, then mean, deviation and attentive pooling over frames
+(x-vector, Snyder et al., ICASSP 2018; attentive pooling, Okabe et al., Interspeech 2018, eq. 3-5).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EMBEDDING = 32
 CLASSES = 4
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Convolution, normalisation, ReLU; what lies outside the mask stays zero."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1) -> None:
@@ -36,7 +36,7 @@ class Block(nn.Module):
         return torch.relu(self.norm(self.convolution(x))) * mask
 
 
-class Picture(nn.Module):
+class Picture(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Two-dimensional convolutions over (band, frame): patterns may lie higher or lower. Halves the frames."""
 
     def __init__(self, channels: int = 8) -> None:
@@ -54,8 +54,8 @@ class Picture(nn.Module):
         return x.flatten(1, 2)
 
 
-class Member(nn.Module):
-    """One way to look: `level` keeps each band's level, `shape` takes the piece's mean off each band, `picture` is 2-D."""
+class Member(nn.Module):  # type: ignore[misc]  # torch is not typed here
+    """One way to look: `level` keeps each band's level, `shape` takes its mean off each band, `picture` is 2-D."""
 
     def __init__(self, view: View, dropout: float) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Member(nn.Module):
         self.drop_bands, self.drop = nn.Dropout1d(0.1), nn.Dropout(dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, frames, 67) and mask (n, frames), 1 where there is sound, to logits (n, 4) and embedding (n, 32)."""
+        """Features (n, frames, 67) and mask (n, frames) to logits (n, 4) and embedding (n, 32); frames is even."""
         x, m = features.transpose(1, 2), mask[:, None]
         mel, rest = x[:, :BANDS], x[:, BANDS:]
         if self.view == "shape":
@@ -94,7 +94,7 @@ class Member(nn.Module):
         return self.decide(self.drop(embedding)), embedding
 
 
-class Voices(nn.Module):
+class Voices(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """The members together: mean of their logits, embeddings side by side."""
 
     def __init__(self, members: list[Member]) -> None:

@@ -1,8 +1,8 @@
 """`python -m models.voice_affect.train --data DIR`: EmoDB in, the shipped ONNX, model.json and folds.csv out.
 
 One model for each left-out speaker gives the figure of the recipe and the out-of-fold predictions in `folds.csv`; the
-temperature is fitted on them. The shipped model is trained on every speaker but the demo's. Seeded; each finished fold is kept
-under `--work` and not trained again, so an interrupted run resumes. CPU; minutes.
+temperature is fitted on them. The shipped model is trained on every speaker but the demo's. Seeded; each finished fold
+is kept under `--work` and not trained again, so an interrupted run resumes. CPU; minutes.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def pictures(utterances: Sequence[Utterance], work: Path, seed: int) -> Pictures
             samples, rng = read_audio(utterance.path), np.random.default_rng([seed, i])
             for k, version in enumerate([samples, *(distort(samples, rng) for _ in range(COPIES))]):
                 made[f"{utterance.item}-{k}"] = voice_features(version).astype(np.float16)
-        np.savez(cache, **made)
+        np.savez(cache, **made)  # type: ignore[arg-type]  # the stub knows one keyword
     with np.load(cache) as kept:
         return [[kept[f"{u.item}-{k}"] for k in range(COPIES + 1)] for u in utterances]
 
 
 def crop(features: Floats, frames: int, rng: np.random.Generator) -> Floats:
-    """A random stretch of at most `frames` frames, its tempo, pitch and microphone varied, a band and a moment blotted out."""
+    """A random stretch of at most `frames` frames; tempo, pitch and microphone varied, a band and a moment lost."""
     tempo = float(np.exp(rng.uniform(-0.2, 0.2))) if rng.random() < 0.6 else 1.0  # noqa: PLR2004 - a share of crops
     wanted = min(len(features), round(frames * tempo))
     start = rng.integers(0, len(features) - wanted + 1)
@@ -77,7 +77,9 @@ def crop(features: Floats, frames: int, rng: np.random.Generator) -> Floats:
     return x
 
 
-def fit(pool: Pictures, targets: NDArray[np.int64], rows: NDArray[np.int64], seed: int, steps: int, name: str) -> Voices:
+def fit(
+    pool: Pictures, targets: NDArray[np.int64], rows: NDArray[np.int64], seed: int, steps: int, name: str
+) -> Voices:
     """Train the members on `rows` of the pool, classes drawn equally often; in evaluation mode when returned."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -99,11 +101,12 @@ def fit(pool: Pictures, targets: NDArray[np.int64], rows: NDArray[np.int64], see
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         schedule.step()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def read(model: Voices, features: Sequence[Floats]) -> NDArray[np.float64]:
-    """Features of n whole utterances to logits (members + 1, n, 4): each member's, then the model's; the mean over pieces."""
+    """Features of n whole utterances to logits (members + 1, n, 4): each member's, then their mean, over pieces."""
     found = []
     with torch.no_grad():
         for one in features:
@@ -116,7 +119,7 @@ def read(model: Voices, features: Sequence[Floats]) -> NDArray[np.float64]:
 def leave_speakers_out(
     utterances: Sequence[Utterance], pool: Pictures, work: Path, seed: int, steps: int
 ) -> NDArray[np.float64]:
-    """Logits (members + 1, n, 4) of every utterance from the model that never heard its speaker; folds are kept in `work`."""
+    """Logits (members + 1, n, 4) of every utterance by the model that never heard its speaker; folds stay in `work`."""
     targets, speakers = labels(utterances), np.array([u.speaker for u in utterances])
     logits = np.zeros((len(MEMBERS) + 1, len(utterances), len(LABELS)))
     for speaker in np.unique(speakers):
@@ -155,12 +158,11 @@ def export(model: Voices, path: Path) -> None:
     program.save(path)
 
 
-def describe(path: Path, temperature: float, targets: NDArray[np.int64]) -> dict[str, object]:
-    """What model.json says of the ONNX at `path`."""
-    prior = np.bincount(targets, minlength=len(LABELS)) / len(targets)
+def describe(path: Path, temperature: float) -> dict[str, object]:
+    """What model.json says of the ONNX at `path`; the prior is uniform because training draws classes equally often."""
     return {
         "name": "voice_affect", "version": "1", "modality": "voice", "labels": list(LABELS),
-        "prior": {name: round(float(p), 6) for name, p in zip(LABELS, prior, strict=True)},
+        "prior": dict.fromkeys(LABELS, 1 / len(LABELS)),
         "temperature": round(temperature, 4), "licence": "free",
         "input": {"rate_hz": 16000, "frames": PIECE_FRAMES, "features": FEATURES},
         "outputs": {"logits": f"n x {len(LABELS)}", "embedding": f"n x {EMBEDDING * len(MEMBERS)}"},
@@ -189,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logits = leave_speakers_out(utterances, pool, chosen.work, chosen.seed, chosen.steps)
         for name, one in zip([*MEMBERS, "all"], logits, strict=True):
             print(f"UAR, speakers left out, {name}: {unweighted_recall(one, targets):.3f}")
-        temperature = fit_temperature(logits[-1], targets)
+        temperature = fit_temperature(logits[-1], targets.astype(float))
         write_folds(chosen.out / "folds.csv", utterances, cross_fitted(logits[-1], utterances))
         (chosen.work / "temperature").write_text(f"{temperature:.6f}")
     if chosen.only != "folds":
@@ -197,9 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         export(fit(pool, targets, kept, chosen.seed, chosen.steps, "the shipped model"), chosen.out / "model.onnx")
     fitted = chosen.work / "temperature"
     temperature = float(fitted.read_text()) if fitted.exists() else 1.0
-    kept = np.array([u.speaker != chosen.demo_speaker for u in utterances])
-    spec = describe(chosen.out / "model.onnx", temperature, targets[kept])
-    (chosen.out / "model.json").write_text(json.dumps(spec, indent=1) + "\n")
+    if (chosen.out / "model.onnx").exists():
+        spec = describe(chosen.out / "model.onnx", temperature)
+        (chosen.out / "model.json").write_text(json.dumps(spec, indent=1) + "\n")
 
 
 def cross_fitted(logits: NDArray[np.float64], utterances: Sequence[Utterance]) -> NDArray[np.float64]:
@@ -208,7 +210,7 @@ def cross_fitted(logits: NDArray[np.float64], utterances: Sequence[Utterance]) -
     p = np.zeros_like(logits)
     for speaker in np.unique(speakers):
         out = speakers == speaker
-        p[out] = softmax(logits[out], fit_temperature(logits[~out], targets[~out]))
+        p[out] = softmax(logits[out], fit_temperature(logits[~out], targets[~out].astype(float)))
     return p
 
 
