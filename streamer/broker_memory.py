@@ -120,6 +120,12 @@ class MemoryBroker:
         """A topic's partitions in order."""
         return [TopicPartition(topic, number) for number in range(self.specs[topic].partitions)]
 
+    def messages(self, topic: str) -> list[Message]:
+        """What is stored of a topic, in the order in which it was appended."""
+        logs = [self.logs[partition] for partition in self.partitions(topic)]
+        arrived = [pair for log in logs for pair in zip(log.arrivals, log.messages, strict=True)]
+        return [message for _, message in sorted(arrived, key=lambda pair: pair[0])]
+
     def append(self, outgoing: Outgoing) -> None:
         """Store a record at its partition's end."""
         self.require([outgoing.topic])

@@ -21,7 +21,7 @@ def to_record(message: Message, payloads: Mapping[str, type[Keyed]], partitions:
     headers = dict(message.headers)
     origin = Origin(message.topic, message.partition, message.offset)
     key = (message.key or b"").decode(errors="surrogateescape")
-    record = Record[Any](key, message.timestamp_ms, message.timestamp_ms, None, origin)
+    record = Record(key, message.timestamp_ms, message.timestamp_ms, None, origin)
     if TICK_HEADER in headers:
         return record.derive(Tick(event_time_ms=message.timestamp_ms))
     schema, trace = headers.get(SCHEMA_HEADER), headers.get(TRACE_HEADER)

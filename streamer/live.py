@@ -113,19 +113,12 @@ def on_stop_signals(stop: Callable[[], None]) -> None:
 
 
 async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
-    from streamer.faust_host import FaustHost
     from streamer.pipeline import Pipeline
 
     for name, value in settings.printable().items():
         say(f"STREAMER_{name.upper()}={value}")
     async with kafka(settings) as joined:
-        pipeline = Pipeline(
-            topology,
-            settings,
-            joined,
-            only=only,
-            faust=lambda spec, context: FaustHost(spec, topology, joined, context),
-        )
+        pipeline = Pipeline(topology, settings, joined, only=only)
         stopped = asyncio.Event()
 
         def stop() -> None:
@@ -179,7 +172,7 @@ async def _replay_max(
     settings = settings.model_copy(update={"queue": "all"})
     stored = await simulate({session: session_events(path, consent)}, topology, settings)
     for topic in (t for t in topology.topics.values() if t.external == "out"):
-        lines = [_json(decode(m.value, topic.type)) for m in stored.stored(topic.name)]
+        lines = [_json(decode(m.value, topic.type)) for m in stored.messages(topic.name)]
         text = "".join(f"{line}\n" for line in lines)
         if out is not None:
             await asyncio.to_thread(_write, out / f"{topic.name}.jsonl", text)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer.broker import Broker, Committed, TopicPartition
-from streamer.errors import FencedError
+from streamer.errors import ConfigurationError, FencedError, Problem, StreamerError
 from streamer.failures import Attempts
 from streamer.inlet import admit, to_record
 from streamer.operator import Context, Operator
@@ -72,7 +72,12 @@ class Runner:
             StreamerError: what is missing, and what to do.
         """
         await self._outlet.start()
-        await self.operator.open()
+        try:
+            await self.operator.open()
+        except StreamerError:
+            raise
+        except ValueError as error:  # a model or parameter it can't use: the user's to mend
+            raise ConfigurationError(f"operators.{self._spec.name}", [Problem("open", str(error))]) from error
         await self._outlet.write(await self._tables.load())
         await self._consumer.start()
 
@@ -86,7 +91,7 @@ class Runner:
             await self.stop()
 
     async def step(self, wait_ms: int | None = None) -> int:
-        """One turn of the loop; how many messages it took."""
+        """One turn of the loop; how many messages it took and how many ticks and the like it sent: 0 if it was idle."""
         messages = await self._consumer.poll(POLL_RECORDS, self._wait_ms() if wait_ms is None else wait_ms)
         if messages and len(messages) < self._spec.batch.max and self._spec.batch.wait:
             messages = [*messages, *await self._consumer.poll(self._spec.batch.max, self._spec.batch.wait)]
@@ -98,13 +103,13 @@ class Runner:
         admitted = admit(usable, self._spec.queue, self.context)
         for start in range(0, len(admitted), self._spec.batch.max):
             await self._process(admitted[start : start + self._spec.batch.max])
-        if self._windowed is not None:
-            await self._outlet.write(await self._windowed.on_time())
+        timed = await self._windowed.on_time() if self._windowed is not None else ()
+        await self._outlet.write(timed)
         self._sessions.read(records)
         if self.context.clock.now_ms() >= self._committed_ms + COMMIT_EVERY_MS:
             await self._commit()
         await self._outlet.write(self._reporter.due(self._sessions.partitions(), await self._lag()))
-        return len(messages)
+        return len(messages) + len(timed)
 
     async def _process(self, batch: Sequence[Record[Any]]) -> None:
         begin, now_ms = self.context.clock.perf_ms(), self.context.clock.now_ms()

@@ -239,7 +239,8 @@ def _topics(
             choices = nearest(key or "", kind.__struct_fields__)
             reader.note(f"{where}.key", f"name the field of {entry.payload} that is the record's key{choices}")
             continue
-        topics[name] = Topic(name, entry.payload, kind, entry.external, entry.retention, entry.compact, key)
+        retention_ms = None if entry.retention is None else int(entry.retention)
+        topics[name] = Topic(name, entry.payload, kind, entry.external, retention_ms, entry.compact, key)
     return topics
 
 

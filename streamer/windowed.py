@@ -139,10 +139,10 @@ class Windowed:
             if due is not None and now_ms >= due and now_ms >= state.ticked_ms + TICK_EVERY_MS:
                 state.ticked_ms = now_ms
                 origin = Origin(partition.topic, partition.partition, state.seen_to)
-                outputs.append(Record[Any]("", now_ms, now_ms, Tick(event_time_ms=now_ms), origin))
+                outputs.append(Record("", now_ms, now_ms, Tick(event_time_ms=now_ms), origin))
                 self._context.metrics.count("ticks")
         waiting = {
-            s: Record[Any](s, 0, now_ms, None, Origin(tp.topic, tp.partition, self._partitions[tp].seen_to))
+            s: Record(s, 0, now_ms, None, Origin(tp.topic, tp.partition, self._partitions[tp].seen_to))
             for s, tp in self._withheld.items()
         }
         return [*outputs, *await self._provisionals(waiting)]
