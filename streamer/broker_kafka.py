@@ -50,7 +50,6 @@ FETCH_WAIT_MS = 100  # a fetch under way keeps a partition that has just been dr
 
 T = TypeVar("T")
 _OF_THE_CALLER = (errors.MessageSizeTooLargeError, errors.IllegalStateError, errors.CommitFailedError)
-_ATTRIBUTES = ("message.timestamp.type", "cleanup.policy")
 
 
 class KafkaBroker:
@@ -200,12 +199,10 @@ class KafkaBroker:
         for topic, code, *message in (await self._ask(ask)).topic_errors:
             error = errors.for_code(code)
             if error not in (errors.NoError, errors.TopicAlreadyExistsError):  # another process may have been faster
-                raise StreamerError(
-                    f"Kafka at {self.address} does not create topic {topic}: {error.__name__} {message}"
-                )
+                raise StreamerError(f"{self.address} does not create topic {topic}: {error.__name__} {message}")
 
     async def _configs(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        wanted = dict.fromkeys(_ATTRIBUTES)
+        wanted = dict.fromkeys(("message.timestamp.type", "cleanup.policy"))
         resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted) for name in names]
 
         async def ask(admin: AIOKafkaAdminClient) -> Any:
@@ -215,7 +212,7 @@ class KafkaBroker:
         for response in await self._ask(ask):
             for code, message, _, topic, entries, *_ in response.resources:
                 if code:
-                    raise StreamerError(f"Kafka at {self.address} does not describe topic {topic}: {message}")
+                    raise StreamerError(f"{self.address} does not describe topic {topic}: {message}")
                 found[topic] = {entry[0]: entry[1] for entry in entries}
         return found
 
@@ -249,7 +246,7 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         try:
             async with self._broker.answering(JOIN_SECONDS):
                 await consumer.start()
-            if self._options["group_id"] is None and self._on_assigned:
+            if self._on_assigned and not self._options["group_id"]:
                 await self._on_assigned(self.assignment())
         except BaseException:
             await self.stop()
@@ -298,6 +295,8 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
 
     async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
         """Store the group's places."""
+        if self._options["group_id"] is None:
+            raise StreamerError("a consumer without a group cannot commit")
         offsets = {_theirs(p): structs.OffsetAndMetadata(c.offset, c.metadata) for p, c in places.items()}
         try:
             async with self._broker.answering(ANSWER_SECONDS):
@@ -377,10 +376,8 @@ class _KafkaProducer:
             raise PayloadError("empty", f"a record of topic {m.topic} has neither key nor value")
         if m.partition is not None and m.partition not in await producer.partitions_for(m.topic):
             raise TopicMismatchError(f"topic {m.topic} at {self._broker.address} has no partition {m.partition}")
-        future: Awaitable[object] = await producer.send(
-            m.topic, m.value, m.key, partition=m.partition, headers=list(m.headers)
-        )
-        return future
+        pending: Awaitable[object] = await producer.send(m.topic, m.value, m.key, m.partition, headers=list(m.headers))
+        return pending
 
     async def stop(self) -> None:
         """Send what is left."""

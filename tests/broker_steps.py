@@ -1,0 +1,39 @@
+"""Steps of the broker tests: what to send, how to read it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from streamer.broker import Broker, Consumer, Message, Outgoing
+
+PARTITIONS = 4
+PATIENCE_MS = 10_000
+QUIET_MS = 300  # how long nothing must come to call it nothing
+
+MakeBroker = Callable[[], Broker]
+Send = Callable[[Sequence[Outgoing]], Awaitable[None]]
+
+
+async def read(consumer: Consumer, count: int) -> list[Message]:
+    """Exactly `count` messages, or a failed test."""
+    found: list[Message] = []
+    async with asyncio.timeout(PATIENCE_MS / 1000):
+        while len(found) < count:
+            found += await consumer.poll(count - len(found), PATIENCE_MS)
+    return found
+
+
+async def polled(*consumers: Consumer, until: Callable[[], bool]) -> None:
+    """Keep all members polling until something holds."""
+    async with asyncio.timeout(PATIENCE_MS / 1000):
+        while not until():
+            for consumer in consumers:
+                await consumer.poll(100, 20)
+
+
+def outgoing(
+    topic: str, values: Sequence[bytes], key: bytes | None = b"s", partition: int | None = None
+) -> list[Outgoing]:
+    """One record for each value, of one session unless told."""
+    return [Outgoing(topic, key, value, partition=partition) for value in values]

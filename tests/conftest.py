@@ -1,0 +1,88 @@
+"""Fixtures that every test may use: one embedded Kafka for the whole run, and each broker in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from streamer.broker import Broker, Consumer, TopicSpec
+from streamer.broker_kafka import KafkaBroker
+from streamer.broker_memory import MemoryBroker
+from streamer.event_time import SystemClock
+from streamer.local_kafka import LocalKafka, local_kafka
+from streamer.settings import load_settings
+from tests.broker_steps import PARTITIONS, MakeBroker, Send
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the time limit count from the test on: the first to ask for Kafka may wait for its download."""
+    for item in items:
+        if item.get_closest_marker("kafka") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(60, func_only=True))
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[LocalKafka]:
+    """A real Kafka on loopback, started once; its jars are kept in STREAMER_CACHE."""
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+
+    def show(what: str, fraction: float | None) -> None:
+        if reporter and (fraction is None or fraction == 1):
+            reporter.write_line(f" [{what}]")
+
+    with asyncio.Runner() as runner:
+        context = local_kafka(load_settings(), progress=show)
+        yield runner.run(context.__aenter__())
+        runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test uses: topics and groups of one Kafka are shared by the whole run."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
+    """Each broker in turn."""
+    if request.param == "memory":
+        return lambda: MemoryBroker(SystemClock())
+    running: LocalKafka = request.getfixturevalue("kafka")
+    return lambda: KafkaBroker(load_settings(), running.address)
+
+
+@pytest_asyncio.fixture
+async def broker(make_broker: MakeBroker) -> AsyncIterator[Broker]:
+    """A broker, closed in the end."""
+    made = make_broker()
+    yield made
+    await made.close()
+
+
+@pytest_asyncio.fixture
+async def topic(broker: Broker, unique: str) -> str:
+    """A topic of its own."""
+    await broker.ensure_topics([TopicSpec(unique, PARTITIONS, retention_ms=60_000)])
+    return unique
+
+
+@pytest_asyncio.fixture
+async def send(broker: Broker) -> AsyncIterator[Send]:
+    """A producer's `send`."""
+    producer = broker.producer()
+    await producer.start()
+    yield producer.send
+    await producer.stop()
+
+
+@pytest_asyncio.fixture
+async def reader(broker: Broker, topic: str) -> AsyncIterator[Consumer]:
+    """A reader of the whole topic, without a group."""
+    consumer = broker.consumer([topic], group=None)
+    await consumer.start()
+    yield consumer
+    await consumer.stop()
