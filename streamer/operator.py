@@ -71,11 +71,6 @@ class Operator(Protocol):
 class WindowOperator(Protocol):
     """A step over closed windows. The runtime owns windows, evidence and dedupe: this is a pure function of them."""
 
-    @property
-    def half_life_ms(self) -> Mapping[str, int]:
-        """By modality: how fast its evidence fades in event time."""
-        ...
-
     async def open(self) -> None:
         """Load, compile, warm up."""
         ...

@@ -41,9 +41,7 @@ class Runner:
     def __init__(self, spec: OperatorSpec, topology: Topology, broker: Broker, context: Context) -> None:
         self.context, self._spec, self._topology = context, spec, topology
         built = spec.found.build(spec.params, context)
-        self._windowed = (
-            Windowed(built, spec.window, "late_records", spec.on_failure, context) if spec.window is not None else None
-        )
+        self._windowed = Windowed(built, spec, context) if spec.window is not None else None
         self.operator: Operator = self._windowed or built
         self._payloads = {name: topology.topics[name].type for name in spec.reads}
         self._consumer = broker.consumer(

@@ -16,12 +16,13 @@ from streamer.failures import Attempts, dead_letter
 from streamer.operator import Context, WindowOperator
 from streamer.payloads import Keyed, Refusal, Tick
 from streamer.records import Origin, Record
-from streamer.topology import OnFailure
+from streamer.topology import OperatorSpec
 from streamer.windows import PartitionWindows, Window, WindowSpec
 
 PROVISIONALS_PER_S = 25
 PROVISIONAL_BURST = 5
 TICK_EVERY_MS = 20
+LATE_RECORDS = "late_records"
 _MANY = 1000
 
 
@@ -44,18 +45,16 @@ class Windowed:
     """Turns a WindowOperator into an Operator.
 
     Args:
-        operator: what fuses closed windows.
-        spec: sizes and the closing rule.
-        late_topic: where late records are reported.
-        on_failure: for `fuse`, which is pure: a retry is safe.
+        operator: what fuses closed windows; `fuse` is pure, so its failures are retried here.
+        spec: the operator's part of the topology, with its `window`.
         context: the operator's.
     """
 
-    def __init__(
-        self, operator: WindowOperator, spec: WindowSpec, late_topic: str, on_failure: OnFailure, context: Context
-    ) -> None:
-        self._operator, self._spec, self._late_topic, self._context = operator, spec, late_topic, context
-        self._attempts = Attempts(on_failure, context)
+    def __init__(self, operator: WindowOperator, spec: OperatorSpec, context: Context) -> None:
+        self._operator, self._context = operator, context
+        self._spec = spec.window or WindowSpec()
+        self._half_life_ms = spec.half_life_ms
+        self._attempts = Attempts(spec.on_failure, context)
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._buckets: dict[str, _Bucket] = {}
         self._withheld: dict[str, TopicPartition] = {}
@@ -79,7 +78,7 @@ class Windowed:
 
     def resume(self, partition: TopicPartition, committed: Committed | None) -> int | None:
         """Take over a partition: the offset to read from, None for where the group stands."""
-        state = _Partition(PartitionWindows(self._spec, self._operator.half_life_ms, self._operator.revokes))
+        state = _Partition(PartitionWindows(self._spec, self._half_life_ms, self._operator.revokes))
         if committed is not None and committed.metadata:
             state.written_to = int(json.loads(committed.metadata)["T"])
         self._partitions[partition] = state
@@ -161,7 +160,7 @@ class Windowed:
         self._context.metrics.count(reason)
         if reason == "late":
             refusal = Refusal("late", "every window it belongs to is closed, or it came more than max_delay late")
-            return [record.derive(dead_letter(record, refusal, self._context, late=True), self._late_topic)]
+            return [record.derive(dead_letter(record, refusal, self._context, late=True), LATE_RECORDS)]
         return [record.refuse(reason, "event time beyond max_skew")] if reason == "clock_skew" else []
 
     async def _fuse(self, due: Sequence[tuple[Window, Record[Any]]]) -> Sequence[Record[Any]]:
