@@ -155,8 +155,8 @@ def _check_running(spec: OperatorSpec) -> Found:
         yield f"{where}.queue.max_age", "means nothing under policy all: use latest or max_age, or leave it out"
     if spec.queue.max_age == 0:
         yield f"{where}.queue.max_age", "0 would drop every record"
-    if spec.delivery == "exactly_once" and spec.window is None:
-        yield f"{where}.delivery", "exactly_once is for operators with a window; others repeat, by identity harmlessly"
+    if spec.delivery == "exactly_once":
+        yield f"{where}.delivery", "this version delivers at_least_once; a repeated record has the same identity"
     if spec.host == "faust" and spec.window is not None:
         yield f"{where}.host", "windows are the runner's: faust has none below a second, and loses them on a rebalance"
     if spec.window is not None and spec.queue.policy != "all":

@@ -52,7 +52,7 @@ operators:
     reads: [counts]
     writes: totals
     window: {size: 2s, hop: 500ms, sparse: [keys], provisional: totals_live}
-    delivery: exactly_once
+    delivery: at_least_once
     on_failure: {retries: 1, then: stop}
     params: {half_life: {keys: 6s}}
 """
