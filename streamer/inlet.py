@@ -21,31 +21,41 @@ def to_record(message: Message, payloads: Mapping[str, type[Keyed]], partitions:
     headers = dict(message.headers)
     origin = Origin(message.topic, message.partition, message.offset)
     key = (message.key or b"").decode(errors="surrogateescape")
-    record = Record(key, message.timestamp_ms, message.timestamp_ms, None, origin)
+    trace = headers.get(TRACE_HEADER, b"").decode(errors="replace") or None
+    record: Record[Any] = Record(key, message.timestamp_ms, message.timestamp_ms, None, origin, trace)
     if TICK_HEADER in headers:
         return record.derive(Tick(event_time_ms=message.timestamp_ms))
-    schema, trace = headers.get(SCHEMA_HEADER), headers.get(TRACE_HEADER)
+    schema = headers.get(SCHEMA_HEADER, b"").decode(errors="replace") or None
     try:
-        payload = decode(message.value, payloads[message.topic], schema.decode(errors="replace") if schema else None)
+        payload = decode(message.value, payloads[message.topic], schema)
+        _check_time(payload, message)
+        if isinstance(payload, SessionKeyed):
+            _check_key(payload, message, partitions, context)
     except PayloadError as error:
         return record.refuse(error.reason, error.detail)
-    record = Record(
-        key, payload.event_time_ms, message.timestamp_ms, payload, origin,
-        trace.decode(errors="replace") if trace else None,
-    )  # fmt: skip
-    if isinstance(payload, SessionKeyed):
-        if not payload.session_id:
-            return record.refuse("undecodable", "session_id is empty")
-        if message.key is None or key != payload.session_id:
-            return record.refuse("undecodable", "the record key is not the session_id")
-        if message.partition != partition_for(message.key, partitions):
-            context.metrics.count("foreign_partition")
+    return record.derive(payload)
+
+
+def _check_time(payload: Keyed, message: Message) -> None:
     if payload.event_time_ms < 0:
-        return record.refuse("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
-    if payload.event_time_ms > message.timestamp_ms + MAX_SKEW_MS:
-        ahead = payload.event_time_ms - message.timestamp_ms
-        return record.refuse("clock_skew", f"event_time_ms is {ahead} ms ahead of its Kafka time")
-    return record
+        raise PayloadError("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
+    ahead_ms = payload.event_time_ms - message.timestamp_ms
+    if ahead_ms > MAX_SKEW_MS:
+        raise PayloadError("clock_skew", f"event_time_ms is {ahead_ms} ms ahead of its Kafka time")
+
+
+def _check_key(payload: SessionKeyed, message: Message, partitions: int, context: Context) -> None:
+    if not payload.session_id:
+        raise PayloadError("undecodable", "session_id is empty")
+    if message.key is None or message.key != payload.session_id.encode():
+        raise PayloadError("undecodable", "the record key is not the session_id")
+    if message.partition != partition_for(message.key, partitions):
+        context.metrics.count("foreign_partition")
+        if context.metrics.totals["foreign_partition"] == 1:
+            context.log.warning(
+                "%s: a record's partition is not murmur2 of its key: joins break; set its producer's partitioner "
+                "(librdkafka: partitioner=murmur2_random)", message.topic,
+            )  # fmt: skip
 
 
 def admit(records: Sequence[Record[Any]], queue: Queue, context: Context) -> list[Record[Any]]:

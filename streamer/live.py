@@ -127,8 +127,7 @@ async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
 
         on_stop_signals(stop)
         await pipeline.open()
-        names = ", ".join(r.context.operator for r in (*pipeline.runners, *pipeline.hosts))
-        say(f"ready: {names}")
+        say(f"ready: {', '.join(pipeline.names)}")
         await pipeline.run()
     say("stopped")
     return 0
@@ -154,8 +153,13 @@ async def _replay(path: Path, session: str, consent: list[str], topology: Topolo
         say("no consent: the operators will refuse to read this session; add --consent all, or face,voice,text")
     async with kafka(settings, own=False) as joined:
         await joined.ensure_topics(topology.topic_specs())
-        task = asyncio.current_task()
-        on_stop_signals(lambda: task and task.cancel())
+        this = asyncio.current_task()
+
+        def stop() -> None:
+            if this is not None:
+                this.cancel()
+
+        on_stop_signals(stop)
         counts: dict[str, int] = {}
         try:
             async for event in replay_live(events, session, topology, joined):

@@ -67,11 +67,11 @@ class Pipeline:
                 "--only", [Problem(name, f"no such operator; there are {known}") for name in unknown]
             )
         self._topology, self._broker = topology, broker
+        self.names = tuple(name for name in topology.operators if not only or name in only)
         self.runners: list[Runner] = []
         self.hosts: list[Host] = []
-        for name, spec in topology.operators.items():
-            if only and name not in only:
-                continue
+        for name in self.names:
+            spec = topology.operators[name]
             tables: dict[str, dict[str, Any]] = {table: {} for table in spec.tables}
             log = logging.getLogger(f"streamer.{name}")
             context = Context(name, settings, clock or SystemClock(), log=log, tables=tables)

@@ -96,7 +96,7 @@ class Runner:
         await self._outlet.write(await self._tables.refresh())
         records = [to_record(m, self._payloads, self._topology.partitions, self.context) for m in messages]
         self.context.metrics.count("read", len(records))
-        usable = [r for r in records if not isinstance(r.payload, Refusal)]
+        usable = [r for r in records if not isinstance(r.payload, Refusal if self._windowed else Refusal | Tick)]
         await self._outlet.write([r for r in records if isinstance(r.payload, Refusal)])
         admitted = admit(usable, self._spec.queue, self.context)
         for start in range(0, len(admitted), self._spec.batch.max):

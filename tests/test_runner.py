@@ -269,7 +269,7 @@ async def test_latest_keeps_each_sessions_newest_and_counts_the_rest_as_busy(tmp
 
 async def test_queue_all_overrides_every_policy(tmp_path: Path) -> None:
     text = TINY.replace("batch: {max: 8}", "batch: {max: 8}\n    queue: {policy: latest, max_age: 500ms}")
-    world = World(tmp_path, text, Settings(queue="all"))
+    world = World(tmp_path, text, load_settings(queue="all"))
     pipeline = await world.start("stumble")
     await world.say("a")
     world.clock.set_ms(START + 1000)
