@@ -1,0 +1,387 @@
+"""The Faust host on a real Kafka of its own: answers, restarts, failures, tables in force, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from operators.payloads import AffectEvent, Candidate, CandidateList, Consent, Control, Item, Mood, RankedList
+from streamer.broker import Consumer, Message, Outgoing, Producer
+from streamer.broker_kafka import KafkaBroker
+from streamer.errors import RefusedUseError, StreamerError
+from streamer.event_time import SystemClock
+from streamer.faust_host import FaustHost
+from streamer.local_kafka import LocalKafka, local_kafka
+from streamer.operator import Context
+from streamer.payloads import DeadLetter, Keyed, WorkerReport, decode, encode, headers_for
+from streamer.records import Record
+from streamer.settings import load_settings
+from streamer.topology import OperatorSpec, Topology, load_topology
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True)]
+
+TOPOLOGY = """
+version: 1
+app: alone
+partitions: 4
+topics:
+  affect_live:     {payload: AffectEvent,   external: in, retention: 10m}
+  affect_events:   {payload: AffectEvent,   external: in, retention: 10m}
+  interactions:    {payload: Interaction,   external: in, retention: 10m}
+  candidates:      {payload: CandidateList, external: in, retention: 10m}
+  consents:        {payload: Consent, external: in, compact: true}
+  catalogue_items: {payload: Item,    external: in, compact: true, key: item_id}
+  controls:        {payload: Control, external: in, compact: true, key: app}
+  ranked_items:    {payload: RankedList,   external: out, retention: 10m}
+  worker_reports:  {payload: WorkerReport, external: out, retention: 10m, key: worker}
+  dead_letters:    {payload: DeadLetter,   external: out, retention: 10m, key: key}
+operators:
+  rank_items:
+    host: faust
+    reads: [affect_live, affect_events, interactions, candidates]
+    tables: [consents, controls, catalogue_items]
+    writes: ranked_items
+    params: {goal: lift}
+"""
+BASE = ["elegy", "storm", "garden", "parade", "filler"]
+LIFTED = ["garden", "parade", "elegy", "storm", "filler"]
+MOODS = {"elegy": (-0.6, -0.4), "storm": (-0.7, 0.7), "garden": (0.6, 0.0), "parade": (0.8, 0.6)}
+numbers = itertools.count()
+
+
+def now_ms() -> int:
+    return SystemClock().now_ms()
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[LocalKafka]:
+    """A Kafka whose tables (controls, for one) no other test sees."""
+    with asyncio.Runner() as runner:
+        context = local_kafka(load_settings())
+        yield runner.run(context.__aenter__())
+        runner.run(context.__aexit__(None, None, None))
+
+
+class Bench:
+    """A platform beside one app: it publishes, reads what comes, and starts and stops hosts."""
+
+    def __init__(self, kafka: LocalKafka, topology: Topology) -> None:
+        self.kafka = kafka
+        self.settings = load_settings(context="demo")
+        self.broker = KafkaBroker(self.settings, kafka.address)
+        self.session = f"session-{next(numbers)}"
+        self.producer: Producer = self.broker.producer()
+        self.reader: Consumer | None = None
+        self.seen: list[Message] = []
+        self.topology: Topology = dataclasses.replace(topology, app=f"app{next(numbers)}")
+        self.spec: OperatorSpec = topology.operators["rank_items"]
+
+    async def start(self) -> None:
+        await self.broker.ensure_topics(self.topology.topic_specs())
+        await self.producer.start()
+        self.reader = self.broker.consumer(
+            ["ranked_items", "dead_letters", "worker_reports"], group=None, start_at="latest"
+        )
+        await self.reader.start()
+        for tp, end in (await self.reader.end_offsets()).items():
+            self.reader.seek(tp, end)
+        for item_id, (valence, arousal) in MOODS.items():
+            mood = Mood(valence=valence, arousal=arousal)
+            await self.send("catalogue_items", Item(event_time_ms=now_ms(), item_id=item_id, text=item_id, mood=mood))
+        await self.consent(affect_ranking=True)
+
+    async def stop(self) -> None:
+        if self.reader is not None:
+            await self.reader.stop()
+        await self.producer.stop()
+        await self.broker.close()
+
+    def host(self, spec: OperatorSpec | None = None, **settings: Any) -> FaustHost:
+        spec = spec or self.spec
+        made = self.settings.model_copy(update=settings)
+        context = Context(spec.name, made, log=logging.getLogger("t"), tables={name: {} for name in spec.tables})
+        return FaustHost(spec, self.topology, self.broker, context, self.kafka.address)
+
+    @asynccontextmanager
+    async def running(self, spec: OperatorSpec | None = None) -> AsyncIterator[FaustHost]:
+        host = self.host(spec)
+        await host.open()
+        task = asyncio.create_task(host.run())
+        try:
+            yield host
+        finally:
+            host.close()
+            await task
+
+    async def send(self, topic: str, payload: Keyed, key: str | None = None) -> None:
+        found = key or next(getattr(payload, f) for f in ("session_id", "item_id", "app") if hasattr(payload, f))
+        await self.producer.send([Outgoing(topic, found.encode(), encode(payload), headers_for(payload))])
+
+    async def consent(self, **changes: Any) -> None:
+        fields: dict[str, Any] = {"user_id": "u", "disclosed_at_ms": now_ms()} | changes
+        await self.send("consents", Consent(session_id=self.session, event_time_ms=now_ms(), **fields))
+
+    async def request(self, request_id: str = "r1", session: str | None = None) -> None:
+        items = [Candidate(item_id=i, score=0.0 if i == "filler" else 10 - n / 10) for n, i in enumerate(BASE)]
+        key = session or self.session
+        await self.send(
+            "candidates",
+            CandidateList(session_id=key, event_time_ms=now_ms(), request_id=request_id, user_id="u", items=items),
+        )
+
+    async def feel(self, valence: float) -> None:
+        end = now_ms()
+        await self.send(
+            "affect_live",
+            AffectEvent(
+                session_id=self.session, event_time_ms=end, event_id="e", window_start_ms=end - 2000, window_end_ms=end,
+                revision=0, final=False, emotions={"neutral": 1.0}, valence=valence, arousal=0.0, confidence=1.0,
+                source_kafka_ms=end, emitted_at_ms=end,
+            ),
+        )  # fmt: skip
+
+    async def lists(self, count: int, wait_s: float = 20.0) -> list[RankedList]:
+        """The session's ranked lists, once there are `count`."""
+        return await self.until(count, wait_s, lambda: self.payloads("ranked_items", RankedList, self.session))
+
+    async def letters(self, count: int) -> list[DeadLetter]:
+        return await self.until(count, 20.0, lambda: self.payloads("dead_letters", DeadLetter))
+
+    def payloads(self, topic: str, kind: Any, key: str | None = None) -> list[Any]:
+        return [decode(m.value, kind) for m in self.seen if m.topic == topic and key in (None, (m.key or b"").decode())]
+
+    async def until(self, count: int, wait_s: float, found: Callable[[], list[Any]]) -> list[Any]:
+        assert self.reader is not None
+        until = time.monotonic() + wait_s
+        while len(found()) < count and time.monotonic() < until:
+            self.seen += await self.reader.poll(500, 100)
+        return found()
+
+    async def settle(self, wait_s: float = 0.5) -> list[RankedList]:
+        """All the session's lists, once nothing may come any more."""
+        return await self.lists(10**6, wait_s)
+
+
+@pytest_asyncio.fixture
+async def bench(own_kafka: LocalKafka, tmp_path: Path) -> AsyncIterator[Bench]:
+    (tmp_path / "topology.yaml").write_text(TOPOLOGY)
+    made = Bench(own_kafka, load_topology(tmp_path / "topology.yaml"))
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def order(ranked: RankedList) -> list[str]:
+    return [i.item_id for i in ranked.items]
+
+
+async def test_candidates_are_answered_and_ranked_again_when_affect_moves(bench: Bench) -> None:
+    async with bench.running() as host:
+        await bench.request()
+        (first,) = await bench.lists(1)
+        await asyncio.sleep(0.6)
+        await bench.feel(-0.6)
+        _, second = await bench.lists(2)
+        reports = await bench.until(1, 5.0, lambda: bench.payloads("worker_reports", WorkerReport))
+    assert (first.revision, first.cause, order(first)) == (0, "request", BASE)
+    assert (second.revision, second.cause, order(second)) == (1, "affect", LIFTED)
+    assert second.affect_event_id == "e"
+    assert host.context.metrics.totals["unknown_item"] == 1
+    assert (reports[0].operator, reports[0].partitions) == ("rank_items", [0, 1, 2, 3])
+
+
+async def test_an_item_a_consent_and_a_control_are_in_force_within_a_second(bench: Bench) -> None:
+    async with bench.running():
+        await bench.feel(-0.6)
+        await bench.request("r1")
+        (lifted,) = await bench.lists(1)
+        mood = Mood(valence=0.9, arousal=0.1)
+        await bench.send("catalogue_items", Item(event_time_ms=now_ms(), item_id="filler", text="new", mood=mood))
+        await asyncio.sleep(0.9)
+        await bench.feel(-0.6)
+        await bench.request("r2")
+        _, with_new = await bench.lists(2)
+        await bench.send("controls", Control(event_time_ms=now_ms(), app="app", ranking_off=True))
+        *_, switched_off = await bench.lists(3, wait_s=1.0)
+        await bench.send("controls", Control(event_time_ms=now_ms(), app="app"))
+        *_, switched_on = await bench.lists(4, wait_s=1.0)
+        await bench.consent(affect_ranking=False)
+        withdrawn = (await bench.lists(5, wait_s=1.0))[-1]
+    assert order(lifted) == LIFTED
+    assert "affect" in next(i for i in with_new.items if i.item_id == "filler").reasons
+    assert (order(switched_off), switched_off.policy) == (BASE, "noop@1")
+    assert order(switched_on) == order(with_new)
+    assert (withdrawn.revision, order(withdrawn)) == (3, BASE)
+
+
+async def test_bad_records_become_dead_letters_and_the_next_one_is_answered(bench: Bench) -> None:
+    key = bench.session.encode()
+    whole = encode(
+        CandidateList(session_id=bench.session, event_time_ms=now_ms(), request_id="r", user_id="u", items=[])
+    )
+    schema = (("schema", b"CandidateList/9"),)
+    bad = [
+        Outgoing("candidates", key, whole[: len(whole) // 2]),
+        Outgoing("candidates", key, None),
+        Outgoing("candidates", key, whole, schema),
+        Outgoing("candidates", b"another", whole),
+        Outgoing("affect_live", None, b"\xc1"),
+    ]
+    async with bench.running():
+        await bench.producer.send(bad)
+        letters = await bench.letters(len(bad))
+        await bench.request()
+        assert len(await bench.lists(1)) == 1
+    assert sorted(letter.reason for letter in letters) == ["undecodable"] * 4 + ["unknown_version"]
+    assert all(letter.operator == "rank_items" for letter in letters)
+
+
+async def test_state_and_place_survive_a_restart_and_nothing_is_answered_twice(bench: Bench) -> None:
+    async with bench.running():
+        await bench.request()
+        await bench.lists(1)
+    async with bench.running() as second:
+        assert f"{bench.session}\0request" in second.context.tables["state"]
+        await asyncio.sleep(0.5)
+        await bench.feel(-0.6)
+        lists = await bench.lists(2)
+        assert await bench.settle() == lists
+    assert [(one.revision, one.cause) for one in lists] == [(0, "request"), (1, "affect")]
+
+
+async def test_a_consent_withdrawn_while_nobody_ran_restores_the_base_order_at_start(bench: Bench) -> None:
+    async with bench.running():
+        await bench.feel(-0.6)
+        await bench.request()
+        await bench.lists(1)
+    await bench.consent(affect_ranking=False)
+    async with bench.running():
+        lists = await bench.lists(2)
+    assert [order(one) for one in lists] == [LIFTED, BASE]
+
+
+async def test_when_one_of_two_workers_leaves_the_other_goes_on_with_its_sessions(bench: Bench) -> None:
+    sessions = [f"{bench.session}-{i}" for i in range(8)]
+    async with AsyncExitStack() as stays:
+        async with bench.running():
+            await stays.enter_async_context(bench.running())
+            for session in sessions:
+                bench.session = session
+                await bench.consent(affect_ranking=True)
+            for session in sessions:
+                await bench.request(session=session)
+            for session in sessions:
+                bench.session = session
+                assert len(await bench.lists(1)) == 1
+        await asyncio.sleep(0.5)
+        for session in sessions:
+            bench.session = session
+            await bench.feel(-0.6)
+        for session in sessions:
+            bench.session = session
+            assert [(one.revision, order(one)) for one in await bench.lists(2)] == [(0, BASE), (1, LIFTED)]
+
+
+class FailsOnce:
+    """An operator that breaks on its first record as a broker that has gone would; `done` when it has seen "b"."""
+
+    def __init__(self, session: str, taken: list[str], done: asyncio.Event) -> None:
+        self.session, self.taken, self.done = session, taken, done
+
+    async def open(self) -> None: ...
+
+    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+        mine = [r.payload.request_id for r in batch if r.key == self.session]
+        self.taken += mine
+        if mine and len(self.taken) == 1:
+            raise StreamerError("gone")
+        if {"a", "b"} <= set(self.taken[1:]):
+            self.done.set()
+        return ()
+
+    def needs_from(self, session_id: str) -> None: ...
+
+    def forget(self, session_id: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def test_a_record_whose_output_could_not_be_written_comes_again(bench: Bench) -> None:
+    taken: list[str] = []
+    done = asyncio.Event()
+
+    def build(_params: object, _context: object) -> FailsOnce:
+        return FailsOnce(bench.session, taken, done)
+
+    found = dataclasses.replace(bench.spec.found, build=build)
+    spec = dataclasses.replace(bench.spec, found=found, reads=("candidates",))
+    first = bench.host(spec)
+    await first.open()
+    await bench.request("a")
+    await bench.request("b")
+    with pytest.raises(StreamerError, match="gone"):
+        await asyncio.wait_for(first.run(), 10)
+    assert taken == ["a"]
+    async with bench.running(spec):
+        await asyncio.wait_for(done.wait(), 10)
+    assert taken == ["a", "a", "b"]
+
+
+async def test_it_ends_within_two_seconds_and_leaves_no_task_thread_or_file(bench: Bench) -> None:
+    def files() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob("affectstream-faust-*"))
+
+    handlers, files_before = list(logging.getLogger().handlers), files()
+    threads_before = {t.name for t in threading.enumerate()}
+    host = bench.host()
+    await host.open()
+    running = asyncio.create_task(host.run())
+    await bench.request()
+    await bench.lists(1)
+    begun = time.monotonic()
+    host.close()
+    await running
+    assert time.monotonic() - begun < 2
+    await bench.stop()
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert files() == files_before
+    assert {t.name for t in threading.enumerate()} - threads_before <= {"asyncio_0", "asyncio_1"}
+    assert logging.getLogger().handlers == handlers
+
+
+async def test_a_refused_use_does_not_start_and_leaves_nothing(bench: Bench) -> None:
+    tasks = asyncio.all_tasks()
+    with pytest.raises(RefusedUseError):
+        await bench.host(context="advertising").open()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_a_candidate_list_is_answered_in_a_few_milliseconds(bench: Bench) -> None:
+    async with bench.running():
+        await bench.request("warm")
+        await bench.lists(1)
+        waits = []
+        for n in range(40):
+            begun = time.perf_counter()
+            await bench.request(f"r{n}")
+            await bench.lists(n + 2)
+            waits.append((time.perf_counter() - begun) * 1000)
+            await asyncio.sleep(0.02)
+    p50, p95 = statistics.median(waits), statistics.quantiles(waits, n=20)[18]
+    logging.getLogger("t").warning("candidates -> ranked items: p50 %.1f ms, p95 %.1f ms", p50, p95)
+    assert p50 < 200, "alone on a machine it is below 15 ms"
