@@ -144,7 +144,8 @@ class SenseText:
             raise RuntimeError("sense_text was not opened")
         tokens = self._tokens.encode(texts)
         outputs = self._encoder.infer({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
-        vad = self._vad.infer({"embedding": outputs["embedding"]})["vad"]
+        reads = str(self._vad.spec.input.get("reads", "embedding"))
+        vad = self._vad.infer({reads: outputs[reads]})["vad"]
         quality = [
             {"tokens": float(count), "truncated": float(cut), "unknown": round(float(unknown), 4)}
             for count, cut, unknown in zip(tokens.counts, tokens.truncated, tokens.unknown, strict=True)
