@@ -1,0 +1,130 @@
+"""A session in, its log of observations out, once; a log in, finals out, for any fuser parameters, in seconds.
+
+The log is what Kafka would hold: replayed under STREAMER_QUEUE=all at `--speed max`, ticks included, so that reading
+it gives the very finals of the pipeline. It is kept under a name that changes with everything it depends on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from kernels import engines
+from operators.fuse_affect import FuseAffect, Params
+from operators.payloads import MODALITIES, AffectEvent, Modality, Observation
+from streamer.broker import Message
+from streamer.event_time import ManualClock
+from streamer.operator import Context
+from streamer.payloads import TICK_HEADER, decode
+from streamer.replay import SIMULATED_START_MS, session_events, simulate
+from streamer.settings import Settings
+from streamer.topology import Topology
+from streamer.windows import PartitionWindows, Window, WindowSpec
+
+System = Modality | None
+"""A modality that the fuser hears alone, or None where it hears all."""
+
+SYSTEMS: Mapping[str, System] = {**{m: m for m in MODALITIES}, "fused": None}
+_CODE = ("operators/sense_*.py", "operators/consent.py", "kernels/*.py", "streamer/media.py", "streamer/replay.py")
+_AFTER_THE_LOG = ("fusion.py", "scoring.py", "taste.py", "guard.py")
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One record of the log; a tick has no value."""
+
+    offset: int
+    kafka_ms: int
+    value: bytes | None
+
+
+Log = Sequence[Entry]
+"""A session's observations in the order of its partition."""
+
+
+def sensing_only(topology: Topology) -> Topology:
+    """The topology without its ranker, which no affect event depends on."""
+    return replace(topology, operators={n: o for n, o in topology.operators.items() if n != "rank_items"})
+
+
+def fingerprint(session: Path, topology: Topology) -> str:
+    """16 hex digits of all that a session's log depends on: its files, the models, the sensing operators, the code."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in session.iterdir() if p.is_file()):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    for spec in engines.all_specs():
+        digest.update(msgspec.json.encode(spec))
+    for name, operator in sensing_only(topology).operators.items():
+        digest.update(repr((name, operator.window or operator.params)).encode())
+    root = Path(__file__).resolve().parent.parent
+    for path in sorted(p for pattern in _CODE for p in root.glob(pattern)):
+        if path.name not in _AFTER_THE_LOG:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+async def observe(session: Path, topology: Topology, settings: Settings, start_ms: int = SIMULATED_START_MS) -> Log:
+    """Run a session file to file through the sensing operators and the fuser.
+
+    Raises:
+        StreamerError: the session can't be read, or an operator can't be opened.
+    """
+    events = session_events(session, MODALITIES)
+    broker = await simulate({session.name: events}, sensing_only(topology), settings, start_ms=start_ms)
+    return [_entry(message) for message in broker.messages("observations")]
+
+
+def observe_kept(session: Path, topology: Topology, settings: Settings, kept: Path) -> Path:
+    """Where a session's log is kept, made now if it isn't there; blocks, for a process of its own."""
+    path = kept / f"{session.name}-{fingerprint(session, topology)}.msgpack"
+    if path.exists():
+        return path
+    log = asyncio.run(observe(session, topology, settings))
+    kept.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(msgspec.msgpack.encode(log))
+    part.rename(path)
+    return path
+
+
+def read_log(path: Path) -> Log:
+    """A kept log."""
+    return msgspec.msgpack.decode(path.read_bytes(), type=list[Entry])
+
+
+def closed_windows(log: Log, spec: WindowSpec, half_life_ms: Mapping[str, int]) -> list[Window]:
+    """The windows that close over a log, in order."""
+    windows = PartitionWindows(spec, half_life_ms, lambda o: o.absent and o.reason == "no_consent")
+    closed: list[Window] = []
+    for entry in log:
+        if entry.value is None:
+            closed += windows.tick(entry.offset, entry.kafka_ms).closed
+        else:
+            observation = decode(entry.value, Observation)
+            closed += windows.apply(entry.offset, entry.kafka_ms, observation).closed
+    return closed
+
+
+async def finals(
+    windows: Sequence[Window], params: Params, settings: Settings, heard: System = None
+) -> list[AffectEvent]:
+    """What the fuser makes of closed windows, of all their evidence or of one modality's alone."""
+    fuser = FuseAffect(params, Context("fuse_affect", settings, ManualClock()))
+    await fuser.open()
+    return list(await fuser.fuse([w if heard is None else only(w, heard) for w in windows]))
+
+
+def only(window: Window, modality: Modality) -> Window:
+    """A window as if nothing but one modality had ever been observed."""
+    pieces = tuple(p for p in window.pieces if p.payload.modality == modality)
+    newest = {str(m): t for m, t in window.newest_ms.items() if m == modality}
+    return replace(window, pieces=pieces, newest_ms=newest, active=window.active & {modality})
+
+
+def _entry(message: Message) -> Entry:
+    tick = TICK_HEADER in dict(message.headers)
+    return Entry(message.offset, message.timestamp_ms, None if tick else message.value)
