@@ -28,7 +28,7 @@ STAGGER_MS = 137
 
 @dataclass(slots=True)
 class Sent:
-    """One session's event times in Unix milliseconds, each in order: frames, chat lines, and requests by their id."""
+    """One session's event times in Unix ms, in order: frames, the person's chat lines, and requests by their id."""
 
     frames: list[int] = field(default_factory=list)
     chats: list[int] = field(default_factory=list)
@@ -119,7 +119,7 @@ async def _play(
         moment = start_ms + event.at_ms
         if event.topic == "video_frames":
             sent.frames.append(moment)
-        elif event.topic == "chat_messages":
+        elif event.topic == "chat_messages" and event.fields["speaker"] == "user":
             sent.chats.append(moment)
         elif event.topic == "candidates":
             sent.requests[str(event.fields["request_id"])] = moment

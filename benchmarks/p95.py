@@ -96,7 +96,7 @@ async def _main(args: argparse.Namespace) -> int:
 
 
 def _recorded(media: Path | None, most: int, seconds: int) -> list[list[Event]]:
-    """Recordings as events: a session folder, as many of those in a folder as are played at once, or the demo's story."""
+    """Recordings as events: a session folder, those in a folder as far as they are needed, or the demo's story."""
     if media is None:
         with tempfile.TemporaryDirectory(prefix="story-") as folder:
             compose(Path(folder))
