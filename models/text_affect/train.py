@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 
 from kernels.text_tokens import TextTokens, Tokens
 from models.text_affect import network, scores, split
 
 CHECKPOINT = "checkpoint.pt"
+_CHECKPOINT_STEPS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Recipe:
     """What is fixed before training starts; written into every checkpoint."""
 
     seed: int = 20261121
-    epochs: int = 4
+    epochs: int = 2
     batch: int = 32
     max_tokens: int = 64
     encoder_rate: float = 8e-5
@@ -47,21 +47,25 @@ class Examples:
     def __init__(self, comments: list[split.Comment], tokens: TextTokens, recipe: Recipe) -> None:
         self.recipe = recipe
         self.rows = [tokens.encode([comment.text]) for comment in comments]
+        self.lengths = np.array([row.input_ids.shape[1] for row in self.rows])
+        self._epoch: tuple[int, list[NDArray[np.int64]]] = (-1, [])
         self.labels = split.label_matrix(comments)
         self.emotions = split.emotion_targets(comments)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Epoch number in, its batches as row numbers out: shuffled, then sorted by length within 50 batches."""
+        if self._epoch[0] == epoch:
+            return self._epoch[1]
         random = np.random.default_rng((self.recipe.seed, epoch))
         order = random.permutation(len(self.rows))
-        lengths = np.array([row.input_ids.shape[1] for row in self.rows])
         chunk = 50 * self.recipe.batch
         out: list[NDArray[np.int64]] = []
         for start in range(0, len(order), chunk):
             part = order[start : start + chunk]
-            part = part[np.argsort(lengths[part], kind="stable")]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
             out += [part[at : at + self.recipe.batch] for at in range(0, len(part), self.recipe.batch)]
-        return [out[at] for at in random.permutation(len(out))]
+        self._epoch = (epoch, [out[at] for at in random.permutation(len(out))])
+        return self._epoch[1]
 
     def tensors(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Row numbers in, (ids, mask, soft emotions, labels) out, padded to the longest of these rows."""
@@ -122,11 +126,45 @@ def development_scores(model: network.TextAffect, dev: Examples, comments: list[
     return {name: round(value, 4) for name, value in figures.items() if "f1_7_" not in name and "f1_9_" not in name}
 
 
-def batches_of(examples: Examples, recipe: Recipe) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Every (epoch, rows) of the whole training in order."""
-    for epoch in range(recipe.epochs):
-        for rows in examples.batches(epoch):
-            yield epoch, rows
+@dataclass(slots=True)
+class Run:
+    """A training under way: network, optimizer, and how many steps are done."""
+
+    model: network.TextAffect
+    optimizer: torch.optim.Optimizer
+    recipe: Recipe
+    step: int = 0
+
+    def resume(self, work: Path) -> None:
+        """Go on from the checkpoint of an earlier run, where there is one."""
+        if not (work / CHECKPOINT).is_file():
+            return
+        state = torch.load(work / CHECKPOINT, weights_only=False)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.step = state["step"]
+
+    def save(self, work: Path) -> None:
+        """Write the checkpoint that `resume` reads; an interruption leaves the last one whole."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        torch.save(state | {"random": torch.get_rng_state(), "recipe": asdict(self.recipe)}, work / "writing.pt")
+        (work / "writing.pt").replace(work / CHECKPOINT)
+
+    def learn(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], rates: list[float], *, bfloat16: bool) -> float:
+        """One batch and the learning rate of each parameter group in, its loss before the step out."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        ids, mask, emotions, labels = batch
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            outputs = self.model(ids, mask)
+        loss = loss_of(outputs, emotions, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_norm)
+        self.optimizer.step()
+        self.step += 1
+        return float(loss.detach())
 
 
 def train(data: Path, encoder: Path, work: Path, recipe: Recipe, *, bfloat16: bool) -> None:
@@ -138,44 +176,25 @@ def train(data: Path, encoder: Path, work: Path, recipe: Recipe, *, bfloat16: bo
     dev_comments = split.read(data, "dev")
     dev = Examples(dev_comments, tokens, recipe)
     model = network.pretrained(encoder)
-    optimizer = optimizer_for(model, recipe)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    run = Run(model, optimizer_for(model, recipe), recipe)
+    base_rates = [group["lr"] for group in run.optimizer.param_groups]
+    run.resume(work)
     per_epoch = len(examples.batches(0))
     steps = per_epoch * recipe.epochs
-    done = 0
-    if (work / CHECKPOINT).is_file():
-        state = torch.load(work / CHECKPOINT, weights_only=False)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        done = state["step"]
-    print(f"{len(examples.rows)} comments, {steps} steps, from step {done}", flush=True)
     model.train()
-    begun, losses = time.monotonic(), []
-    for step, (epoch, rows) in enumerate(batches_of(examples, recipe), start=1):
-        if step <= done:
-            continue
-        for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = base * rate_at(step, steps, recipe)
-        ids, mask, emotions, labels = examples.tensors(rows)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            outputs = model(ids, mask)
-        loss = loss_of(outputs, emotions, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        if step % 50 == 0:
-            left_s = (time.monotonic() - begun) / (step - done) * (steps - step)
-            print(f"step {step}/{steps} loss {np.mean(losses[-50:]):.4f} left {left_s / 60:.1f} min", flush=True)
-        if step % 300 == 0 or step % per_epoch == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-            torch.save(state | {"random": torch.get_rng_state(), "recipe": asdict(recipe)}, work / "writing.pt")
-            (work / "writing.pt").replace(work / CHECKPOINT)
-        if step % per_epoch == 0:
-            torch.save({"model": model.state_dict(), "recipe": asdict(recipe)}, work / f"epoch-{epoch + 1}.pt")
-            print(f"epoch {epoch + 1} dev {development_scores(model, dev, dev_comments)}", flush=True)
+    with Progress(*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}")) as progress:
+        bar = progress.add_task(f"{len(examples.rows)} comments", total=steps, completed=run.step, loss=math.nan)
+        while run.step < steps:
+            epoch, at = divmod(run.step, per_epoch)
+            rows = examples.batches(epoch)[at]
+            factor = rate_at(run.step + 1, steps, recipe)
+            loss = run.learn(examples.tensors(rows), [base * factor for base in base_rates], bfloat16=bfloat16)
+            progress.update(bar, completed=run.step, loss=loss)
+            if run.step % _CHECKPOINT_STEPS == 0 or run.step % per_epoch == 0:
+                run.save(work)
+            if run.step % per_epoch == 0:
+                torch.save({"model": model.state_dict(), "recipe": asdict(recipe)}, work / f"epoch-{epoch + 1}.pt")
+                progress.console.print(f"epoch {epoch + 1} dev {development_scores(model, dev, dev_comments)}")
 
 
 def main() -> None:
