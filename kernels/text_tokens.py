@@ -20,7 +20,8 @@ _COLOUR_WORDS = frozenset({"BLACK", "WHITE", "HEAVY", "SIGN", "SYMBOL"})
 """Words of a Unicode name that describe the glyph and not what it says ("HEAVY BLACK HEART")."""
 _FIRST_SKIN_TONE, _LAST_SKIN_TONE = "\U0001f3fb", "\U0001f3ff"
 _FIRST_PICTURE = "\u2190"
-_LENGTH_STEP = 8
+LENGTH_STEP = 8
+"""Batches are padded to a multiple of this, so that few widths occur."""
 _SPECIAL_TOKENS = 2
 
 
@@ -82,7 +83,7 @@ class TextTokens:
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         cut = np.array([len(text) > MAX_CHARACTERS for text in texts], dtype=np.bool_)
         longest = min(self.max_tokens, int(counts.max(initial=2)))
-        width = min(self.max_tokens, -(-longest // _LENGTH_STEP) * _LENGTH_STEP)
+        width = min(self.max_tokens, -(-longest // LENGTH_STEP) * LENGTH_STEP)
         ids = np.zeros((len(rows), width), dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for at, row in enumerate(rows):

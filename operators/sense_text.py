@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kernels.calibration import softmax
 from kernels.engines import Engine, accepts, load
-from kernels.text_tokens import TextTokens
+from kernels.text_tokens import LENGTH_STEP, TextTokens
 from operators.consent import Gate
 from operators.payloads import ChatMessage, Observation
 from streamer.errors import RefusedUseError
@@ -20,7 +20,7 @@ from streamer.operator import Context
 from streamer.payloads import Refusal
 from streamer.records import Origin, Record
 
-_WARM_UP = ("hello", "a longer line warms up a second width of the encoder, because widths are compiled one by one")
+_SPECIAL_TOKENS = 2
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,8 +117,9 @@ class SenseText:
             if refusal is not None:
                 raise RefusedUseError(refusal)
         self._tokens = TextTokens(self._encoder.spec.folder / "tokenizer.json", max_tokens=self._params.max_tokens)
-        for text in _WARM_UP:
-            self._read([text])
+        # The first message of each width pays for preparing that width: let none of a person's messages be it.
+        for width in range(LENGTH_STEP, self._params.max_tokens + 1, LENGTH_STEP):
+            self._read(["word " * (width - _SPECIAL_TOKENS)])
 
     def _without_encoder(self, record: Record[Any]) -> list[Record[Any]] | None:
         """What to write for a record no encoder may or can read (perhaps nothing); None where one has to."""
