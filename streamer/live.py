@@ -15,13 +15,15 @@ from typing import Any
 
 import msgspec
 
-from streamer.broker import Broker
+from streamer.broker_kafka import KafkaBroker
 from streamer.errors import ConfigurationError, PayloadError, Problem
 from streamer.local_kafka import local_kafka
+from streamer.operator import Context
 from streamer.payloads import SCHEMA_HEADER, Keyed, decode
+from streamer.pipeline import Host, Pipeline
 from streamer.replay import replay_live, session_events, simulate
 from streamer.settings import Settings, load_settings
-from streamer.topology import Topology, load_topology
+from streamer.topology import OperatorSpec, Topology, load_topology
 
 TAIL_BATCH = 500
 
@@ -69,15 +71,13 @@ def say(line: str) -> None:
 
 
 @asynccontextmanager
-async def kafka(settings: Settings, *, own: bool = True) -> AsyncIterator[Broker]:
+async def kafka(settings: Settings, *, own: bool = True) -> AsyncIterator[KafkaBroker]:
     """The Kafka of STREAMER_BROKERS, or where none is set and `own` allows it, one started here for as long as needed.
 
     Raises:
         ConfigurationError: none is set, and one of its own would be of no use to this command.
         LocalKafkaError: none is set, and none can be started.
     """
-    from streamer.broker_kafka import KafkaBroker
-
     if settings.brokers is None and not own:
         way_out = "say where Kafka is, host:port; `streamer broker` starts one and prints its address"
         raise ConfigurationError("environment", [Problem("STREAMER_BROKERS", way_out)])
@@ -113,12 +113,16 @@ def on_stop_signals(stop: Callable[[], None]) -> None:
 
 
 async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
-    from streamer.pipeline import Pipeline
-
     for name, value in settings.printable().items():
         say(f"STREAMER_{name.upper()}={value}")
     async with kafka(settings) as joined:
-        pipeline = Pipeline(topology, settings, joined, only=only)
+
+        def faust(spec: OperatorSpec, context: Context) -> Host:
+            from streamer.faust_host import FaustHost  # only where an operator wants it: it is a second to import
+
+            return FaustHost(spec, topology, joined, context, joined.address)
+
+        pipeline = Pipeline(topology, settings, joined, only=only, faust=faust)
         stopped = asyncio.Event()
 
         def stop() -> None:
@@ -134,8 +138,6 @@ async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
 
 
 async def _broker(topology: Topology, settings: Settings, port: int, data: Path | None) -> int:
-    from streamer.broker_kafka import KafkaBroker
-
     stopped = asyncio.Event()
     async with local_kafka(settings, port=port, log_dirs=data, progress=_progress()) as server:
         on_stop_signals(stopped.set)
