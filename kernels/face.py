@@ -1,0 +1,94 @@
+"""A grey picture and a face's square in, the 48 x 48 picture the face model reads out, and how good that picture is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 48
+"""Pixels on a side of the model's input (FER2013's size)."""
+_DARK, _BRIGHT = 3, 252
+
+
+class Square(NamedTuple):
+    """A square in a picture: pixels of the upright picture, top left corner and side; may reach over its edges."""
+
+    x: float
+    y: float
+    side: float
+
+    def scaled(self, factor: float) -> Square:
+        """The same centre, another side."""
+        grown = self.side * factor
+        return Square(self.x + (self.side - grown) / 2, self.y + (self.side - grown) / 2, grown)
+
+    def towards(self, other: Square, share: float) -> Square:
+        """This square moved a share of the way to another."""
+        return Square(*(a + share * (b - a) for a, b in zip(self, other, strict=True)))
+
+    def overlap(self, other: Square) -> float:
+        """Intersection over union, in [0, 1]."""
+        wide = min(self.x + self.side, other.x + other.side) - max(self.x, other.x)
+        high = min(self.y + self.side, other.y + other.side) - max(self.y, other.y)
+        shared = max(wide, 0.0) * max(high, 0.0)
+        return shared / (self.side**2 + other.side**2 - shared)
+
+
+def crop(grey: NDArray[np.uint8], square: Square) -> NDArray[np.float32]:
+    """A picture (h, w) and a square to its content as 48 x 48 area averages, float32 of 0..255.
+
+    The square is rounded to whole pixels; what lies outside the picture repeats its edge. `crop_reference` defines it.
+    """
+    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+    left, top, side = _whole(square)
+    height, width = grey.shape
+    x0, y0 = (min(max(v, 0), end - 1) for v, end in ((left, width), (top, height)))
+    x1, y1 = max(min(left + side, width), x0 + 1), max(min(top + side, height), y0 + 1)
+    part = grey[y0:y1, x0:x1]
+    if part.shape != (side, side):
+        around = (min(y0 - top, side - 1), 0, min(x0 - left, side - 1), 0)
+        part = cv2.copyMakeBorder(part, around[0], max(side - around[0] - part.shape[0], 0),
+                                  around[2], max(side - around[2] - part.shape[1], 0), cv2.BORDER_REPLICATE)  # fmt: skip
+    scaled = cv2.resize(part.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return np.asarray(scaled, np.float32)
+
+
+def crop_reference(grey: NDArray[np.uint8], square: Square) -> NDArray[np.float32]:
+    """`crop` in NumPy, for squares of 48 pixels or more: each output pixel is the mean of the area it covers."""
+    left, top, side = _whole(square)
+    rows = np.arange(top, top + side).clip(0, grey.shape[0] - 1)
+    columns = np.arange(left, left + side).clip(0, grey.shape[1] - 1)
+    weights = _area_weights(side)
+    return np.asarray(weights @ grey[np.ix_(rows, columns)].astype(np.float64) @ weights.T, np.float32)
+
+
+def quality(face: NDArray[np.float32], square: Square) -> dict[str, float]:
+    """A cropped face (48, 48) of 0..255 to how far it can be trusted.
+
+    `blur`: the share of its variance that a 3 x 3 average leaves, near 1 where nothing fine is left; `size`: pixels on a
+    side in the picture it came from; `light`: mean grey of 0..1; `clipped`: the share of pixels that are black or white.
+    """
+    pairs = (face[:-2] + face[1:-1] + face[2:]) / 3
+    smooth = (pairs[:, :-2] + pairs[:, 1:-1] + pairs[:, 2:]) / 3
+    variance = float(face[1:-1, 1:-1].var())
+    return {
+        "blur": round(float(smooth.var()) / variance, 4) if variance > 1 else 1.0,
+        "size": round(square.side, 1),
+        "light": round(float(face.mean()) / 255, 4),
+        "clipped": round(float(((face < _DARK) | (face > _BRIGHT)).mean()), 4),
+    }
+
+
+def _whole(square: Square) -> tuple[int, int, int]:
+    """A square's left, top and side in whole pixels, the side at least one."""
+    return round(square.x), round(square.y), max(round(square.side), 1)
+
+
+def _area_weights(side: int) -> NDArray[np.float64]:
+    """How much each of `side` pixels gives to each of 48 equal parts of them: 48 x side, rows sum to 1."""
+    edges, pixels = side * np.arange(SIZE + 1) / SIZE, np.arange(side)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.asarray(covered.clip(min=0) * (SIZE / side))
