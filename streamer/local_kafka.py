@@ -118,7 +118,7 @@ async def local_kafka(
     Raises:
         LocalKafkaError: port in use, jars' cache not writable or full, no download, the JVM died; says the way out.
     """
-    java = _java()
+    java, port = _java(), _free_port(port)
     cancelled, loop = threading.Event(), asyncio.get_running_loop()
 
     def tell(what: str, fraction: float | None = None) -> None:
@@ -257,12 +257,15 @@ def _classpath(home: Path) -> str:
 def _only_one(lock: Path, tell: Progress, cancelled: threading.Event) -> Iterator[None]:
     """Hold a lock file; the kernel frees it when its holder dies."""
     with lock.open("w") as file:
+        told = False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                tell(f"waiting for another process that downloads Apache Kafka {KAFKA}", None)
+                if not told:
+                    tell(f"waiting for another process that downloads Apache Kafka {KAFKA}", None)
+                told = True
                 if cancelled.wait(0.2):
                     raise LocalKafkaError("cancelled") from None
         yield
@@ -283,11 +286,14 @@ def _download(part: Path, tell: Progress, cancelled: threading.Event) -> None:
 
     done = 0
 
-    @contextmanager
-    def on_file(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
+    def go_on(_bytes: int = 0) -> None:
         if cancelled.is_set():
             raise LocalKafkaError("cancelled")
-        yield lambda _count: None
+
+    @contextmanager
+    def on_file(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
+        go_on()
+        yield go_on
 
     tell(f"looking up what Apache Kafka {KAFKA} needs", None)
     maven = MavenContext(resolver=PythonResolver(progress_callback=on_file), repo_cache=part / "m2", timeout=20)
