@@ -21,8 +21,9 @@ LOWEST_PITCH_HZ = 70.0
 HIGHEST_PITCH_HZ = 550.0
 _OCTAVE_COST = 0.03
 _FLAT = 1e-9
+_RUMBLE_BINS = 4
 VOICED = 0.5
-SILENCE = 1e-5
+SILENT_POWER = 1e-11
 RANGE_NATS = 10.0
 FEATURES = BANDS + 3
 PIECE_FRAMES = 300
@@ -36,7 +37,7 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
     The lag of the highest peak of the window-corrected autocorrelation between 70 and 550 Hz, with a small cost for low
     octaves (Boersma, IFA Proceedings 17, 1993, eq. 9 and 24), refined by a parabola. Voicing is the height of that
-    peak; near-silent frames have 0.
+    peak; frames without one, and near-silent ones, have 0.
     """
     count = frame_count(len(samples))
     if count == 0:
@@ -47,7 +48,9 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
     window, window_correlation = _pitch_window()
     frames = (frames - frames.mean(axis=1, keepdims=True)) * window
     spectrum = np.fft.rfft(frames, _FFT)
-    correlation = np.fft.irfft(np.square(spectrum.real) + np.square(spectrum.imag), _FFT)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    power[:, :_RUMBLE_BINS] = 0.0
+    correlation = np.fft.irfft(power, _FFT)
     energy = correlation[:, :1]
     shortest, longest = int(RATE_HZ / HIGHEST_PITCH_HZ), int(RATE_HZ / LOWEST_PITCH_HZ) + 1
     lags = np.arange(shortest - 1, longest + 2)
@@ -61,26 +64,40 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / np.where(np.abs(bend) > _FLAT, bend, np.inf)
     hz = RATE_HZ / (lags[best] + np.clip(shift, -0.5, 0.5))
-    voicing = np.where(energy[:, 0] > SILENCE * PITCH_FRAME * SILENCE, np.clip(middle, 0.0, 1.0), 0.0)
+    heard = peaks.any(axis=1) & (energy[:, 0] > PITCH_FRAME * SILENT_POWER)
+    voicing = np.where(heard, np.clip(middle, 0.0, 1.0), 0.0)
     return hz.astype(np.float32), voicing.astype(np.float32)
 
 
-def voice_features(samples: NDArray[np.floating]) -> Floats:
-    """Samples (n,) in [-1, 1] at 16 kHz to what the voice model reads, whatever their level: (frames, 67), float32.
+@dataclass(frozen=True, slots=True)
+class Listened:
+    """A piece of sound and the pitch (Hz) and voicing of its frames, found once for all who need them."""
 
-    Columns 0-63: log mel power less the logarithm of the piece's mean power, floored 10 nats (43 dB) below it and
-    scaled to about unit range. Column 64: voicing. 65: octaves of pitch above 200 Hz where voiced, else 0. 66: 1 where
-    voiced.
+    samples: Floats
+    pitch_hz: Floats
+    voicing: Floats
+
+
+def listen(samples: NDArray[np.floating]) -> Listened:
+    """Samples (n,) in [-1, 1] at 16 kHz to the same with their pitch."""
+    x = np.ascontiguousarray(samples, dtype=np.float32)
+    return Listened(x, *pitch(x))
+
+
+def voice_features(sound: Listened) -> Floats:
+    """A piece of sound to what the voice model reads, whatever the recording level: (frames, 67), float32.
+
+    Columns 0-63: log mel power less the logarithm of the piece's mean power, cut at 10 nats (43 dB) from it, scaled to
+    about unit range. Column 64: voicing. 65: octaves of pitch above 200 Hz where voiced, else 0. 66: 1 where voiced.
     """
-    mel = log_mel(samples)
+    mel = log_mel(sound.samples)
     if len(mel) == 0:
         return np.zeros((0, FEATURES), np.float32)
     level = np.log(np.exp(mel, dtype=np.float64).mean())
     mel = np.clip(mel - level, -RANGE_NATS, RANGE_NATS) / np.float32(RANGE_NATS / 2) + 0.5
-    hz, voicing = pitch(samples)
-    voiced = voicing > VOICED
-    octaves = np.where(voiced, np.log2(hz / 200.0), 0.0)
-    return np.concatenate([mel, np.stack([voicing, octaves, voiced], axis=1)], axis=1).astype(np.float32)
+    voiced = sound.voicing > VOICED
+    octaves = np.where(voiced, np.log2(sound.pitch_hz / 200.0), 0.0)
+    return np.concatenate([mel, np.stack([sound.voicing, octaves, voiced], axis=1)], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +112,18 @@ class Sound:
     range_db: float
 
 
-def describe_sound(samples: NDArray[np.floating]) -> Sound:
-    """Samples (n,) in [-1, 1] at 16 kHz, at least one frame, to what they sound like.
+def describe_sound(sound: Listened) -> Sound:
+    """A piece of sound of at least one frame to what it sounds like.
 
     Loudness is the level of the louder half of frames, in dB below a full-scale square wave. Range is the distance
     between the 95th and 5th percentile of frame levels, a stand-in for the signal-to-noise ratio. Clipped is the share
     of samples at full scale. Rate counts voiced peaks of the smoothed level that rise 2 dB above the dip before them
     (after de Jong and Wempe, Behavior Research Methods 41, 2009).
     """
-    count = frame_count(len(samples))
-    x = np.asarray(samples, np.float32)
+    x, hz, count = sound.samples, sound.pitch_hz, len(sound.pitch_hz)
     frames = np.lib.stride_tricks.sliding_window_view(x, FRAME)[::HOP][:count]
     level_db = 10.0 * np.log10(np.square(frames).mean(axis=1, dtype=np.float64) + 1e-10)
-    hz, voicing = pitch(x)
-    voiced = voicing > VOICED
+    voiced = sound.voicing > VOICED
     loud = level_db >= np.median(level_db)
     smooth = np.convolve(np.pad(level_db, 4, mode="edge"), np.hanning(9) / np.hanning(9).sum(), "valid")
     low, high = np.quantile(level_db, [0.05, 0.95])

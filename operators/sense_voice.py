@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from kernels.calibration import softmax
 from kernels.engines import Engine, accepts, load
-from kernels.speech import Sound, describe_sound, stack_pieces, voice_features
+from kernels.speech import Sound, describe_sound, listen, stack_pieces, voice_features
 from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
 from operators.consent import Gate, Verdict
 from operators.payloads import AudioChunk, Observation
 from streamer.errors import RefusedUseError
 from streamer.event_time import Duration
 from streamer.operator import Context
+from streamer.payloads import Refusal
 from streamer.records import Origin, Record
 
 LONGEST_CHUNK_MS = 10_000
@@ -118,7 +119,7 @@ class SenseVoice:
         self._gate.check_context()
         await asyncio.to_thread(self._load)
 
-    async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+    async def process(self, batch: Sequence[Record[AudioChunk]]) -> Sequence[Record[Observation | Refusal]]:
         """Chunk records in, observation records and refusals out, in the order of the batch."""
         self._drop_idle(batch)
         out: list[Record[Any]] = []
@@ -154,10 +155,9 @@ class SenseVoice:
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
         """A consent in; an `absent` observation out, and what is held dropped, where it leaves the voice out."""
-        told = self._gate.on_table(table, record)
-        if told:
+        if table == "consents" and "voice" not in getattr(record.payload, "modalities", ()):
             self.forget(record.key)
-        return told
+        return self._gate.on_table(table, record)
 
     def needs_from(self, session_id: str) -> Origin | None:
         """The chunk from which a re-read yields what is still to come, exactly; None where nothing is held."""
@@ -177,7 +177,7 @@ class SenseVoice:
         refusal = accepts(self._encoder.spec, self._context.settings.accept_licences)
         if refusal is not None:
             raise RefusedUseError(refusal)
-        warm = voice_features(np.zeros(self._params.longest * PER_MS, np.float32))
+        warm = voice_features(listen(np.zeros(self._params.longest * PER_MS, np.float32)))
         for n in (1, 2, 4):
             self._infer([warm] * n)
 
@@ -243,7 +243,7 @@ class SenseVoice:
 
     def _read(self, heard: Sequence[_Heard]) -> list[Observation]:
         """Pieces of speech in, their observations out; runs in a worker thread, touches nothing of the event loop's."""
-        sounds = [np.asarray(one.due.samples, np.float32) / np.float32(32768) for one in heard]
+        sounds = [listen(np.asarray(one.due.samples, np.float32) / np.float32(32768)) for one in heard]
         told = [describe_sound(sound) for sound in sounds]
         full = [i for i, one in enumerate(heard) if one.verdict.mode == "full"]
         answers = dict(zip(full, self._infer([voice_features(sounds[i]) for i in full]), strict=True)) if full else {}

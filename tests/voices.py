@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from models.voice_affect.corpus import read_audio
 
 _FOLDER = Path(__file__).resolve().parent.parent / "demo" / "voices"
-VOICES: dict[str, Path] = {p.name.split("_")[0]: p for p in sorted(_FOLDER.glob("*.flac"))}
-"""One recording for each emotion: the last of each by name."""
+VOICES: dict[str, Path] = {p.name.split("_")[0]: p for p in sorted(_FOLDER.glob("*.flac"), reverse=True)}
+"""One recording for each emotion: the first of each by name."""
 ALL_VOICES: list[tuple[str, Path]] = [(p.name.split("_")[0], p) for p in sorted(_FOLDER.glob("*.flac"))]
 
 

@@ -8,7 +8,6 @@ is kept under `--work` and not trained again, so an interrupted run resumes. CPU
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -20,12 +19,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
 
-from kernels.calibration import fit_temperature, softmax
+from kernels.calibration import fit_temperature
 from kernels.log_mel import BANDS
-from kernels.speech import FEATURES, PIECE_FRAMES, stack_pieces, voice_features
+from kernels.speech import FEATURES, PIECE_FRAMES, listen, stack_pieces, voice_features
 from models.voice_affect.augment import distort
 from models.voice_affect.corpus import LABELS, Utterance, emodb, labels, read_audio, split_pieces
 from models.voice_affect.network import EMBEDDING, MEMBERS, Member, Voices
+from models.voice_affect.scores import cross_fitted, unweighted_recall, write_folds
 
 FOLDER = Path(__file__).resolve().parent
 DEMO_SPEAKER = "13"
@@ -47,7 +47,7 @@ def pictures(utterances: Sequence[Utterance], work: Path, seed: int) -> Pictures
         for i, utterance in enumerate(track(utterances, "listening")):
             samples, rng = read_audio(utterance.path), np.random.default_rng([seed, i])
             for k, version in enumerate([samples, *(distort(samples, rng) for _ in range(COPIES))]):
-                made[f"{utterance.item}-{k}"] = voice_features(version).astype(np.float16)
+                made[f"{utterance.item}-{k}"] = voice_features(listen(version)).astype(np.float16)
         np.savez(cache, **made)  # type: ignore[arg-type]  # the stub knows one keyword
     with np.load(cache) as kept:
         return [[kept[f"{u.item}-{k}"] for k in range(COPIES + 1)] for u in utterances]
@@ -64,7 +64,7 @@ def crop(features: Floats, frames: int, rng: np.random.Generator) -> Floats:
     across, mean = np.linspace(-1, 1, BANDS), mel.mean()
     mel += rng.normal(0, 0.05) + rng.normal(0, 0.08) * across
     mel += rng.normal(0, 0.08) * np.cos(2 * np.pi * rng.random() * across + 2 * np.pi * rng.random())
-    x[:, BANDS + 1] += x[:, BANDS + 2] * rng.normal(0, 0.15)
+    x[:, BANDS + 1] += x[:, BANDS + 2] * rng.normal(0, 0.25)
     if rng.random() < 0.5:  # noqa: PLR2004 - a share of crops
         width = rng.integers(1, 10)
         low = rng.integers(0, BANDS - width)
@@ -83,7 +83,7 @@ def fit(
     """Train the members on `rows` of the pool, classes drawn equally often; in evaluation mode when returned."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = Voices([Member(view, dropout=0.3) for view in MEMBERS])
+    model = Voices([Member(view, width, dropout=0.3) for view, width in MEMBERS.items()])
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.2)
     share = 1.0 / np.bincount(targets[rows], minlength=len(LABELS))[targets[rows]]
@@ -95,7 +95,9 @@ def fit(
         wanted = torch.tensor(np.eye(len(LABELS), dtype=np.float32)[targets[chosen]])
         wanted = wanted * (1 - SMOOTHING) + SMOOTHING / len(LABELS)
         x, m = torch.from_numpy(features), torch.from_numpy(mask)
-        loss = sum(-(wanted * member(x, m)[0].log_softmax(1)).sum(1).mean() for member in model.members)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            answers = [member(x, m)[0].float() for member in model.members]
+        loss = sum(-(wanted * logits.log_softmax(1)).sum(1).mean() for logits in answers)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -133,20 +135,6 @@ def leave_speakers_out(
     return logits
 
 
-def unweighted_recall(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
-    """Mean over classes of the share found (UAR)."""
-    found = logits.argmax(1)
-    return float(np.mean([(found[targets == k] == k).mean() for k in range(len(LABELS))]))
-
-
-def write_folds(path: Path, utterances: Sequence[Utterance], p: NDArray[np.float64]) -> None:
-    """folds.csv: item hash, left-out speaker, p of each class; labels are not in it, they are joined from the data."""
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        rows = csv.writer(handle, lineterminator="\n")
-        rows.writerow(["item", "fold", *LABELS])
-        rows.writerows([u.item, u.speaker, *(f"{v:.6f}" for v in row)] for u, row in zip(utterances, p, strict=True))
-
-
 def export(model: Voices, path: Path) -> None:
     """The model as ONNX with a dynamic batch axis `n`."""
     example = (torch.zeros(2, PIECE_FRAMES, FEATURES), torch.ones(2, PIECE_FRAMES))
@@ -165,8 +153,8 @@ def describe(path: Path, temperature: float) -> dict[str, object]:
         "prior": dict.fromkeys(LABELS, 1 / len(LABELS)),
         "temperature": round(temperature, 4), "licence": "free",
         "input": {"rate_hz": 16000, "frames": PIECE_FRAMES, "features": FEATURES},
-        "outputs": {"logits": f"n x {len(LABELS)}", "embedding": f"n x {EMBEDDING * len(MEMBERS)}"},
-        "embedding_width": EMBEDDING * len(MEMBERS), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "outputs": {"logits": f"n x {len(LABELS)}", "embedding": f"n x {EMBEDDING}"},
+        "embedding_width": EMBEDDING, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
 
 
@@ -202,16 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (chosen.out / "model.onnx").exists():
         spec = describe(chosen.out / "model.onnx", temperature)
         (chosen.out / "model.json").write_text(json.dumps(spec, indent=1) + "\n")
-
-
-def cross_fitted(logits: NDArray[np.float64], utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-    """Out-of-fold logits (n, 4) to p (n, 4): each speaker's by a temperature fitted on the other speakers."""
-    targets, speakers = labels(utterances), np.array([u.speaker for u in utterances])
-    p = np.zeros_like(logits)
-    for speaker in np.unique(speakers):
-        out = speakers == speaker
-        p[out] = softmax(logits[out], fit_temperature(logits[~out], targets[~out].astype(float)))
-    return p
 
 
 if __name__ == "__main__":
