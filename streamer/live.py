@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import signal
 import sys
@@ -26,6 +25,7 @@ from streamer.settings import Settings, load_settings
 from streamer.topology import OperatorSpec, Topology, load_topology
 
 TAIL_BATCH = 500
+TAIL_BEST = 3
 
 
 def run(args: argparse.Namespace) -> int:
@@ -225,24 +225,26 @@ async def _tail(
 
 
 def summary(payload: Keyed) -> str:
-    """A payload to one readable line: short fields as they are, bytes as their length, probabilities best first."""
+    """A payload to one readable line: whose it is first, nothing empty, mappings best first, bytes as a length."""
     plain: dict[str, Any] = msgspec.to_builtins(payload, builtin_types=(bytes,))
-    parts = []
-    for name, value in plain.items():
-        if value in (None, [], {}, ""):
-            continue
-        if isinstance(value, bytes):
-            parts.append(f"{name}=<{len(value)} bytes>")
-        elif name == "emotions":
-            best = sorted(value.items(), key=lambda item: -item[1])[:3]
-            parts.append("emotions=" + " ".join(f"{n}:{p:.2f}" for n, p in best))
-        elif isinstance(value, float):
-            parts.append(f"{name}={value:.3f}")
-        elif isinstance(value, dict | list):
-            parts.append(f"{name}={json.dumps(value, ensure_ascii=False)[:160]}")
-        else:
-            parts.append(f"{name}={value}")
-    return " ".join(parts)
+    first = [str(plain.pop(name)) for name in ("session_id", "event_time_ms") if name in plain]
+    parts = [f"{name}={_short(value)}" for name, value in plain.items() if value not in (None, [], {}, "", 0, False)]
+    return " ".join([*first, *parts])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        if all(isinstance(v, float) for v in value.values()):
+            value = dict(sorted(value.items(), key=lambda item: -item[1])[:TAIL_BEST])
+        return "{" + " ".join(f"{k}:{_short(v)}" for k, v in value.items() if v is not None) + "}"
+    if isinstance(value, list | tuple):
+        more = f" +{len(value) - TAIL_BEST}" if len(value) > TAIL_BEST else ""
+        return "[" + " ".join(_short(v) for v in value[:TAIL_BEST]) + more + "]"
+    return str(value)
 
 
 def _json(payload: Keyed) -> str:
