@@ -69,6 +69,7 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 transaction.partition.verification.enable=false
 group.initial.rebalance.delay.ms=0
+log.initial.task.delay.ms=1000
 log.retention.check.interval.ms=10000
 log.segment.delete.delay.ms=1000
 log.index.size.max.bytes=1048576

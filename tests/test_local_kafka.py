@@ -18,10 +18,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from streamer.broker import TopicSpec
+from streamer.broker_kafka import KafkaBroker
 from streamer.errors import LocalKafkaError
 from streamer.event_time import SystemClock
 from streamer.local_kafka import KAFKA, LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
+from tests.broker_steps import outgoing
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -104,6 +107,40 @@ async def test_a_given_folder_is_kept_and_taken_up_again(kafka: LocalKafka, tmp_
     assert (records / "__cluster_metadata-0").is_dir()
     async with local_kafka(load_settings(), log_dirs=records):
         assert (records / "meta.properties").read_text() == cluster
+
+
+def on_disk(folder: Path, marker: bytes) -> bool:
+    """Whether any file holds the marker; files that are deleted meanwhile do not."""
+    for path in folder.rglob("*.*"):
+        try:
+            if path.is_file() and marker in path.read_bytes():
+                return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+@pytest.mark.kafka
+async def test_a_record_is_off_the_disk_when_retention_segment_check_and_delay_are_over(
+    kafka: LocalKafka, unique: str
+) -> None:
+    # media: 60 s + 10 s + 10 s + 1 s, under the 90 s promised; here with a shorter retention and segment
+    retention_ms, segment_ms, check_ms, delay_ms, slack_ms = 5000, 2000, 10_000, 1000, 3000
+    broker, clock, folder = KafkaBroker(load_settings(), kafka.address), SystemClock(), kafka.log.parent / "data"
+    await broker.ensure_topics([TopicSpec(unique, 1, retention_ms, segment_ms)])
+    producer = broker.producer()
+    await producer.start()
+    marker = f"face of {unique}".encode()
+    await producer.send(outgoing(unique, [marker]))
+    sent_ms = clock.perf_ms()
+    assert on_disk(folder, marker)
+    while on_disk(folder, marker):
+        await producer.send(outgoing(unique, [b"later records keep coming"]))
+        await clock.sleep_ms(250)
+        assert clock.perf_ms() - sent_ms < retention_ms + segment_ms + check_ms + delay_ms + slack_ms
+    assert clock.perf_ms() - sent_ms >= retention_ms
+    await producer.stop()
+    await broker.close()
 
 
 PARENT = """
