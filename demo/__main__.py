@@ -19,7 +19,9 @@ EXIT_INPUT_OUTPUT, EXIT_INTERRUPTED = 74, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; errors go to stderr as `error: ...`, without a traceback."""
-    parser = argparse.ArgumentParser(prog="python -m demo", description="Plays a story, a file or your camera through the product.")
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description="Plays a story, a file or your camera through the product."
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--media", type=Path, metavar="FILE", help="a video or sound file, or a session folder")
     what.add_argument("--camera", action="store_true", help="your camera and microphone, after asking")

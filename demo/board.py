@@ -1,4 +1,4 @@
-"""Records of the output topics in, what a dashboard keeps of them out: the newest reading, the newest list, what happened.
+"""Records of the output topics in, what a dashboard keeps of them out: newest reading, newest list, what happened.
 
 It knows the wire contract and nothing else: the same could be written by any team that reads these topics.
 """
@@ -112,18 +112,27 @@ class Board:
                 self._note(at_ms, f"{name}: {STATE_WORDS[reading.state]}")
 
     def _take_list(self, ranked: RankedList) -> None:
-        before = {item.item_id: item.position for item in self.ranked.items} if self.ranked else {}
+        before = {item.item_id: item for item in self.ranked.items} if self.ranked else {}
         self.ranked = ranked
         self.lists.append(ranked)
-        moved = [(before[i.item_id] - i.position, i) for i in ranked.items if before.get(i.item_id, i.position) != i.position]
+        moved = [
+            (before[i.item_id], i)
+            for i in ranked.items
+            if i.item_id in before and before[i.item_id].position != i.position
+        ]
         if moved:
-            rise, item = max(moved, key=lambda m: m[0])
-            where = f"from {item.position + rise + 1} to {item.position + 1}"
-            why = f"({because(item)})"
-            self._note(self.since_start(ranked.emitted_at_ms), f"{self.title(item.item_id)} rises {where} {why}")
+            old, new = max(moved, key=lambda m: abs(_affect(m[1]) - _affect(m[0])))
+            way = "rises" if new.position < old.position else "falls"
+            why = f"affect {_affect(old):+.2f} → {_affect(new):+.2f}"
+            text = f"{self.title(new.item_id)} {way} from {old.position + 1} to {new.position + 1}: {why}"
+            self._note(self.since_start(ranked.emitted_at_ms), text)
 
     def _note(self, at_ms: int, text: str) -> None:
         self.notes.append(Note(at_ms, text))
+
+
+def _affect(item: RankedItem) -> float:
+    return item.reasons.get("affect", 0.0)
 
 
 def place(event: AffectEvent) -> tuple[int, bool, int]:
@@ -132,7 +141,7 @@ def place(event: AffectEvent) -> tuple[int, bool, int]:
 
 
 def reasons(item: RankedItem) -> list[tuple[str, str]]:
-    """An item's contributions by name, the platform's own first; they add up to its score: `base` `.86`, `affect` `+.14`."""
+    """An item's contributions, the platform's own first: `base` 0.86, `affect` +0.14; they add up to its score."""
     ordered = sorted(item.reasons.items(), key=lambda reason: reason[0] != "base")
     return [(name, f"{value:.2f}" if name == "base" else f"{value:+.2f}") for name, value in ordered]
 

@@ -1,4 +1,4 @@
-"""`streamer run` as a process of its own: an environment in, a process that is ready, or an error that says why not, out."""
+"""`streamer run` as a process of its own: an environment in; out a process that is ready, or why it is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OperatorsError(StreamerError):
 
 
 class Operators:
-    """The operators' process: started at once, `ready` when they are, stopped in order; nothing of it outlives the demo."""
+    """The operators' process: started at once, `ready` when they are; nothing of it outlives the demo."""
 
     def __init__(self, log: Path, environment: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
         self._log = log

@@ -1,4 +1,4 @@
-"""A board in, plain lines out, for pipes, logs and terminals that can't move their cursor: a handful per second at most."""
+"""A board in, plain lines out, a handful per second: for pipes, logs and terminals that can't move their cursor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def status(board: Board) -> str:
     parts = [f"{led[0]} {led[1]:.2f}" if led else "no estimate"]
     if event.valence is not None and event.arousal is not None:
         parts.append(f"valence {event.valence:+.2f} arousal {event.arousal:+.2f}")
-    states = [f"{m} {event.modalities[m].state} {event.modalities[m].weight:.2f}" for m in MODALITIES if m in event.modalities]
+    states = [
+        f"{m} {event.modalities[m].state} {event.modalities[m].weight:.2f}" for m in MODALITIES if m in event.modalities
+    ]
     parts.append(" ".join(states))
     parts.append(f"conflict {event.conflict:.2f}")
     p50 = board.latency_ms(0.5)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 PICTURE = Path(__file__).with_name("astronaut.jpg")
 WIDTH, HEIGHT = 320, 240
 ZOOM = 3
+SEEN = 0.15
+"""Where a mask is above this, the picture is taken out and filled from around it."""
 LAYERS = ("bare", "brows", "worry", "frown")
 """Landmarks are in pixels of the photograph; paint and warp work on it this much enlarged."""
 
@@ -68,7 +70,7 @@ MOVES: Mapping[str, Mapping[str, tuple[float, float]]] = {
 
 
 class Mouth(NamedTuple):
-    """Closed lips to paint: half their width, the height of their middle, how far the corners hang, upper and lower lip.
+    """Closed lips to paint: half their width, where their middle is, how far the corners hang, each lip's height.
 
     In pixels of the photograph.
     """
@@ -112,7 +114,7 @@ class Portrait:
         self._moved = {name: self._displacement(moves) for name, moves in MOVES.items()}
 
     def frame(self, weights: Mapping[str, float], shift: tuple[float, float] = (0.0, 0.0)) -> Image:
-        """Expression weights (sum 1) to a BGR picture of 240 x 320; `shift` moves the whole by pixels of the photograph."""
+        """Expression weights (sum 1) to a BGR picture, 240 x 320; `shift` moves it by pixels of the photograph."""
         import cv2
 
         worn = {layer: sum(w * PAINT[name].get(layer, 0.0) for name, w in weights.items()) for layer in LAYERS}
@@ -214,7 +216,7 @@ def _layers(photograph: Image) -> dict[str, NDArray[np.float32]]:
             cv2.fillPoly(drawn, [points], 255)
         else:
             cv2.polylines(drawn, [points], False, 255, max(1, round(width * ZOOM)), cv2.LINE_AA)
-        return np.asarray(cv2.GaussianBlur(drawn, (0, 0), blur * ZOOM), np.float32) / 255
+        return np.asarray(cv2.GaussianBlur(drawn, (0, 0), blur * ZOOM) / 255.0, np.float32)
 
     def marks(*names: str) -> list[tuple[float, float]]:
         return [LANDMARKS[n] for n in names]
@@ -225,7 +227,7 @@ def _layers(photograph: Image) -> dict[str, NDArray[np.float32]]:
         mask("line", at((133, 111), (139, 117), (147, 126), (149, 133)), 6, 0.3),
         mask("fill", at((97, 129), (121, 129.5), (147, 128), (136, 142), (121, 146.5), (108, 143)), 0, 0.3),
     ])  # fmt: skip
-    skin = cv2.inpaint(photograph, (smile > 0.15).astype(np.uint8), 3 * ZOOM, cv2.INPAINT_TELEA)
+    skin = cv2.inpaint(photograph, (smile > SEEN).astype(np.uint8), 3 * ZOOM, cv2.INPAINT_TELEA)
     skin = cv2.GaussianBlur(skin, (0, 0), 1.5 * ZOOM).astype(np.float32)
     brows = np.maximum(
         mask("line", at(*marks("brow_l_out", "brow_l_mid", "brow_l_in")), 2.2, 0.7),

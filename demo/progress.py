@@ -1,4 +1,4 @@
-"""What is going on at the start, told while it lasts: on a terminal one line that changes, else a line for each step."""
+"""What goes on at the start, told while it lasts: on a terminal one line that changes, else a line for each step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Progress:
     def __call__(self, step: str, what: str, share: float | None = None) -> None:
         """`what` a step does now."""
         with self._lock:
-            new = self._going.get(step, "").rstrip("0123456789% ").split(":")[0] != what.split(":")[0]
+            new = self._going.get(step, "").rstrip("0123456789% ").split(":")[0] != what.split(":", maxsplit=1)[0]
             self._going[step] = what if share is None else f"{what} {share:.0%}"
             if self._moves:
                 sys.stderr.write(f"\r\033[K{' · '.join(self._going.values())[:WIDTH]}")

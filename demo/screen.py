@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Group
 from rich.text import Text
@@ -59,7 +59,7 @@ def render(board: Board, frame: Frame, columns: int, rows: int) -> Group:
 
 
 def _header(frame: Frame, columns: int) -> list[Text]:
-    name = Text(" affectstream ", style="bold reverse") + Text(f" {frame.label}", style="bold")
+    name = Text.assemble((" affectstream ", "bold reverse"), (f" {frame.label}", "bold"))
     time = clock_text(frame.at_ms)
     if frame.length_ms:
         time = f"{_bar(frame.at_ms / frame.length_ms, 10)} {time} of {clock_text(frame.length_ms)}"
@@ -67,9 +67,9 @@ def _header(frame: Frame, columns: int) -> list[Text]:
 
 
 def _playing(board: Board, frame: Frame, columns: int) -> list[Text]:
-    played = Text(" plays ", style="dim") + Text("face ", style=COLOURS["face"]) + Text(frame.face or "–")
-    played += Text("  voice ", style=COLOURS["voice"]) + Text(frame.voice or "–")
-    said = Text(" chat  ", style="dim") + Text(board.chat or "–", style=COLOURS["text"])
+    face, voice = (frame.face or "–", ""), (frame.voice or "–", "")
+    played = Text.assemble((" plays ", "dim"), ("face ", COLOURS["face"]), face, ("  voice ", COLOURS["voice"]), voice)
+    said = Text.assemble((" chat  ", "dim"), (board.chat or "–", COLOURS["text"]))
     return [_fit(played, columns), _fit(said, columns)]
 
 
@@ -82,8 +82,8 @@ def _affect(board: Board, columns: int, roomy: bool) -> list[Text]:
     right = _readings(board, event, space - left_width - 2)
     lines = [_rule(_headline(event), columns)]
     for n, (a, b) in enumerate(zip(left, right, strict=True)):
-        line = _fit(a, left_width) + Text("  ") + _fit(b, space - left_width - 2)
-        lines.append(line + (Text("  ") + picture[n] if picture else Text()))
+        parts = [_fit(a, left_width), Text("  "), _fit(b, space - left_width - 2)]
+        lines.append(Text.assemble(*parts, *([Text("  "), picture[n]] if picture else [])))
     return lines
 
 
@@ -94,47 +94,41 @@ def _headline(event: AffectEvent | None) -> Text:
     if led is None:
         return Text("no estimate: too little to go by" if event.abstained else "no estimate", style="dim")
     sort = "final" if event.final else "provisional"
-    return Text(f"{led[0]} {led[1]:.2f}", style=f"bold {COLOURS[led[0]]}") + Text(f" ({sort})", style="dim")
+    return Text.assemble((f"{led[0]} {led[1]:.2f}", f"bold {COLOURS[led[0]]}"), (f" ({sort})", "dim"))
 
 
 def _emotion(name: str, event: AffectEvent | None, width: int) -> Text:
     value = (event.emotions or {}).get(name) if event else None
-    room = max(width - 20, 4)
-    line = Text(f" {name:<13}", style="" if value else "dim")
-    line += Text(_bar(value or 0.0, room), style=COLOURS[name])
-    return line + Text(f" {value:.2f}" if value is not None else "  –", style="" if value else "dim")
+    dim = "" if value else "dim"
+    bar = (_bar(value or 0.0, max(width - 20, 4)), COLOURS[name])
+    return Text.assemble((f" {name:<13}", dim), bar, (f" {value:.2f}" if value is not None else "  –", dim))
 
 
 def _readings(board: Board, event: AffectEvent | None, width: int) -> list[Text]:
     room = max(width - 17, 5)
-    lines = [
+    conflict, sure = (event.conflict, event.confidence) if event else (0.0, 0.0)
+    red = "bold red" if conflict >= CONFLICTING else ""
+    p50, p95 = (board.latency_ms(share) or "–" for share in (0.5, 0.95))
+    refused = ", ".join(f"{n} {reason}" for reason, n in sorted(board.refused.items())) or "nothing"
+    return [
         _axis("valence", event.valence if event else None, room),
         _axis("arousal", event.arousal if event else None, room),
         *(_modality(m, event, width) for m in MODALITIES),
+        Text.assemble("conflict ", (f"{_bar(conflict, 6)} {conflict:.2f}", red), f"  confidence {sure:.2f}"),
+        Text(f"latency  frame→live p50 {p50} p95 {p95} ms"),
+        Text(f"events   {board.provisionals} provisional, {len(board.finals)} final", style="dim"),
+        Text(f"refused  {refused}", style="dim"),
     ]
-    conflict = event.conflict if event else 0.0
-    style = "bold red" if conflict >= CONFLICTING else ""
-    lines.append(
-        Text("conflict ") + Text(f"{_bar(conflict, 8)} {conflict:.2f}", style=style)
-        + Text(f"  confidence {event.confidence if event else 0:.2f}")
-    )  # fmt: skip
-    p50, p95 = board.latency_ms(0.5), board.latency_ms(0.95)
-    lines.append(Text(f"latency  frame → affect_live p50 {p50 or '–'} p95 {p95 or '–'} ms"))
-    lines.append(Text(f"events   {board.provisionals} provisional, {len(board.finals)} final", style="dim"))
-    refused = ", ".join(f"{n} {reason}" for reason, n in sorted(board.refused.items()))
-    lines.append(Text(f"refused  {refused or 'nothing'}", style="dim"))
-    return lines
 
 
 def _axis(name: str, value: float | None, room: int) -> Text:
-    line = Text(f"{name:<9}")
-    if value is None:
-        return line + Text("─" * (room // 2) + "┼" + "─" * (room - room // 2 - 1), style="dim") + Text("  –", style="dim")
     cells = ["─"] * room
     cells[room // 2] = "┼"
+    if value is None:
+        return Text.assemble(f"{name:<9}", ("".join(cells), "dim"), ("  –", "dim"))
     at = min(max(round((value + 1) / 2 * (room - 1)), 0), room - 1)
-    line += Text("".join(cells[:at]), style="dim") + Text("●", style="bold")
-    return line + Text("".join(cells[at + 1 :]), style="dim") + Text(f" {value:+.2f}")
+    before, after = "".join(cells[:at]), "".join(cells[at + 1 :])
+    return Text.assemble(f"{name:<9}", (before, "dim"), ("●", "bold"), (after, "dim"), f" {value:+.2f}")
 
 
 def _modality(name: str, event: AffectEvent | None, width: int) -> Text:
@@ -142,42 +136,45 @@ def _modality(name: str, event: AffectEvent | None, width: int) -> Text:
     state = STATE_WORDS[reading.state] if reading else "–"
     style = {"no consent": "bold red", "present": ""}.get(state, "dim")
     weight = reading.weight if reading else 0.0
-    line = Text(f"{name:<9}", style=COLOURS[name]) + Text(f"{state:<11}", style=style)
-    return line + Text(_bar(weight, max(width - 27, 4)), style=COLOURS[name]) + Text(f" {weight:.2f}", style=style)
+    bar = (_bar(weight, max(width - 27, 4)), COLOURS[name])
+    return Text.assemble((f"{name:<9}", COLOURS[name]), (f"{state:<11}", style), bar, (f" {weight:.2f}", style))
 
 
 def _items(board: Board, frame: Frame, columns: int, shown: int) -> list[Text]:
     left_width = columns * 5 // 8
+    names = columns >= WIDE
+    head = Text.assemble("order by affect", (f" (goal: {frame.goal})" if names else " ── base + affect", "dim"))
+    lines = [Text.assemble(_rule(head, left_width), _rule(Text("the platform's own order"), columns - left_width))]
     moves = board.moves()
-    head = Text("order by affect") + Text(f" (goal: {frame.goal})", style="dim")
-    lines = [_rule(head, left_width) + _rule(Text("the platform's own order"), columns - left_width)]
     own = sorted((item for item, _ in moves), key=lambda i: i.base_rank)
     for n, (item, rise) in enumerate(moves[:shown]):
         mark, style = ("▲", "bold green") if rise > 0 else ("▼", "red") if rise < 0 else (" ", "")
-        why = _why(item)
-        line = Text(f" {n + 1:>2} ") + Text(f"{mark}{abs(rise) or ' '} ", style=style)
-        line += _fit(Text(board.title(item.item_id), style=style), left_width - 8 - len(why)) + Text(" ") + why
+        why = _why(item, names=names)
+        title = _fit(Text(board.title(item.item_id), style=style), left_width - 9 - why.cell_len)
+        left = Text.assemble(f" {n + 1:>2} ", (f"{mark}{abs(rise) or ' '} ", style), title, " ", why)
         base = Text(f" {n + 1:>2} {board.title(own[n].item_id)}", style="dim")
-        lines.append(_fit(line, left_width) + _fit(base, columns - left_width))
+        lines.append(Text.assemble(_fit(left, left_width), _fit(base, columns - left_width)))
     lines += [Text()] * (shown - len(lines) + 1)
     return lines
 
 
-def _why(item: RankedItem) -> Text:
+def _why(item: RankedItem, *, names: bool) -> Text:
+    """The contributions; without their names where there is little room, but for what is neither base nor affect."""
     why = Text()
     for name, value in reasons(item):
         style = "dim" if name == "base" else "green" if value.startswith("+") else "red"
-        why += Text(f" {name} {value}", style=style)
-    return why
+        named = names or name not in {"base", "affect"}
+        why = Text.assemble(why, (f" {name} {value}" if named else f" {value}", style))
+    missing = max(0, 11 - why.cell_len)
+    return why if names else Text.assemble(why, " " * missing)
 
 
 def _happened(board: Board, columns: int, room: int) -> list[Text]:
     if room < 3:  # noqa: PLR2004 - a heading and two lines
         return []
     lines = [_rule(Text("what happened"), columns)]
-    for note in board.notes[-(room - 1) :]:
-        lines.append(_fit(Text(f" {clock_text(note.at_ms)}  ", style="dim") + Text(note.text), columns))
-    return lines
+    shown = board.notes[-(room - 1) :]
+    return lines + [_fit(Text.assemble((f" {clock_text(n.at_ms)}  ", "dim"), n.text), columns) for n in shown]
 
 
 def _picture(jpeg: bytes, columns: int, rows: int) -> list[Text]:
@@ -212,21 +209,15 @@ def _bar(share: float, width: int) -> str:
 
 
 def _rule(title: Text, width: int) -> Text:
-    line = Text("── ", style="dim") + title + Text(" ")
-    return _fit(line + Text("─" * width, style="dim"), width, ellipsis=False)
+    return _fit(Text.assemble(("── ", "dim"), title, (" " + "─" * width, "dim")), width, cut="crop")
 
 
 def _ends(left: Text, right: Text, width: int) -> Text:
-    return _fit(left, width - right.cell_len) + right
+    return Text.assemble(_fit(left, width - right.cell_len), right)
 
 
-def _fit(text: Text, width: int, *, ellipsis: bool = True) -> Text:
+def _fit(text: Text, width: int, *, cut: Literal["ellipsis", "crop"] = "ellipsis") -> Text:
     fitted = text.copy()
-    fitted.truncate(width, overflow="ellipsis" if ellipsis else "crop", pad=True)
+    fitted.truncate(max(width, 0), overflow=cut, pad=True)
     fitted.no_wrap = True
     return fitted
-
-
-def as_lines(lines: Iterable[Text]) -> Sequence[str]:
-    """Rendered lines without their styles, for tests."""
-    return [line.plain for line in lines]

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 import msgspec
 
@@ -30,7 +30,7 @@ from streamer.settings import load_settings
 from streamer.topology import Topology, load_topology
 
 SESSION = "demo"
-GOAL = "lift"
+GOAL: Literal["lift"] = "lift"
 LINGER_S = 1.8
 """After the last event, until the last windows have closed."""
 PATIENCE_S, HURRIED_S = 4.0, 0.8
@@ -146,7 +146,7 @@ class Stage:
         if not self._source.kept:
             return [*lines, "Nothing of it was stored."]
         where = ", ".join(f"{RECORDINGS.relative_to(CHECKOUT)}/{t}.jsonl ({n})" for t, n in self._kept.items())
-        more = "Your own Kafka client next: `.venv/bin/streamer broker`, `.venv/bin/streamer run`, `.venv/bin/streamer tail affect_events`."
+        more = "Next: `streamer broker`, `streamer run`, `streamer tail affect_events` (all in .venv/bin; --help)."
         return [*lines, f"The events: {where or 'none'}.", more]
 
     async def _play(self) -> None:

@@ -19,8 +19,8 @@ FILE_LABEL = "your file"
 class Source:
     """Something to play.
 
-    `events` begins it; `playing` says what is on at a moment where that is known; `kept` is whether events may be written
-    to disk; `stop` ends one that goes on by itself.
+    `events` begins it; `playing` says what is on at a moment, where that is known; `kept` is whether what is sensed may
+    be written to disk; `stop` ends one that goes on by itself.
     """
 
     label: str

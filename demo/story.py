@@ -1,7 +1,7 @@
 """The demo's story: what is played when, and the session folder it becomes. Nothing here knows what will be sensed.
 
-Sixty seconds at a railway station: a goodbye (sadness), a cancelled train with nobody to ask (anger), an angry voice in a
-smiling face (conflict), seats after all (happiness), waiting (neutral), and the voice's consent withdrawn.
+Sixty seconds at a railway station: a goodbye (sadness), a cancelled train with nobody to ask (anger), an angry voice
+in a smiling face (conflict), seats after all (happiness), waiting (neutral), and the voice's consent withdrawn.
 """
 
 from __future__ import annotations
@@ -87,16 +87,16 @@ GRANTED_MS, WITHDRAWN_MS = 1000, 51_000
 # What the platform would show, by its own score: what sells at a station. The same items each time, so that every
 # difference between two orders is the affect's.
 SHELF: Mapping[str, float] = {
-    "music-goodbye-on-platform-nine": 8.7,
-    "story-empty-chair-at-supper": 8.6,
-    "video-slammed-door": 8.4,
+    "story-empty-chair-at-supper": 8.7,
+    "story-August-traffic-jam": 8.6,
+    "story-wilted-rose-garden": 8.4,
     "story-paper-map": 8.3,
     "story-unopened-letter": 8.2,
-    "music-mountain-tea-house": 8.0,
-    "story-train-to-the-coast": 7.9,
-    "video-puppys-first-snow": 7.7,
-    "video-laundromat-at-noon": 5.4,
-    "story-tide-table": 5.1,
+    "story-rain-on-the-tent": 8.0,
+    "story-village-choir": 7.9,
+    "story-lantern-parade": 7.7,
+    "story-road-in-the-fog": 5.4,
+    "story-street-football-final": 5.1,
 }
 REQUESTED_MS = (500, 16_000, 31_000, 46_000)
 
@@ -119,7 +119,13 @@ def compose(folder: Path, progress: Callable[[float], None] | None = None) -> No
 
 def consents() -> list[dict[str, Any]]:
     """Nothing before it is granted; then everything; near the end the voice's is withdrawn."""
-    person = {"user_id": USER, "disclosure_version": "demo", "disclosed_at_ms": GRANTED_MS, "minor": False, "affect_ranking": True}
+    person = {
+        "user_id": USER,
+        "disclosure_version": "demo",
+        "disclosed_at_ms": GRANTED_MS,
+        "minor": False,
+        "affect_ranking": True,
+    }
     return [
         {"event_time_ms": GRANTED_MS, **person, "modalities": ["face", "voice", "text"]},
         {"event_time_ms": WITHDRAWN_MS, **person, "modalities": ["face", "text"]},
@@ -141,7 +147,7 @@ def requests(at_ms: tuple[int, ...]) -> list[dict[str, Any]]:
 
 
 def playing(at_ms: int) -> tuple[str, str]:
-    """What is on at a moment: of the face (`absent` where nobody is in the picture) and of the voice ("" in silence)."""
+    """What is on at a moment: the face (`absent` where nobody is in the picture) and the voice ("" in silence)."""
     face = next(f.expression for f in reversed(FACES) if f.at_ms <= max(at_ms, 0))
     spoken = next((v for v in SPEECH if v.at_ms <= at_ms < v.at_ms + _length_ms(v.recording)), None)
     return face or "absent", f"{spoken.acted} “{spoken.words}”" if spoken else ""
@@ -209,6 +215,7 @@ _lengths_ms: dict[str, int] = {}
 
 
 def write_media(path: Path, frames: Iterator[Image], sound: Sound, progress: Callable[[float], None]) -> None:
+    """Frames and sound to a Matroska file: Motion JPEG and PCM, so nothing is lost and no codec has to be there."""
     import av
 
     total = LENGTH_MS * FRAMES_PER_S // 1000

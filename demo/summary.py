@@ -49,7 +49,8 @@ def _evidence(board: Board) -> str:
     if away:
         line += f"; no face {away}, the others went on"
     if worst is not None and worst.conflict > 0:
-        line += f"; they disagreed most at {clock_text(board.since_start(worst.window_end_ms))} (conflict {worst.conflict:.2f})"
+        at = clock_text(board.since_start(worst.window_end_ms))
+        line += f"; they disagreed most at {at} (conflict {worst.conflict:.2f})"
     return f"{line}."
 
 
@@ -82,7 +83,9 @@ def _consent(board: Board) -> str:
         weighed = [e for e in after if modality in e.modalities and e.modalities[modality].weight > 0]
         last = max((board.since_start(e.window_end_ms) for e in weighed), default=at_ms)
         stopped = f"its last weight is in the window that ended {max(0, last - at_ms) / 1000:.1f} s later"
-        lines.append(f"{modality} withdrawn at {clock_text(at_ms)}; {stopped if weighed else 'no later window weighs it'}")
+        lines.append(
+            f"{modality} withdrawn at {clock_text(at_ms)}; {stopped if weighed else 'no later window weighs it'}"
+        )
     return f"Consent: {'; '.join(lines)}."
 
 

@@ -1,0 +1,204 @@
+"""The newcomer's own camera and microphone in, events for `replay` out: asked first, never stored.
+
+Frames through OpenCV, sound through FFmpeg's input of this system (PyAV). Without one of the two the other is used.
+"""
+
+from __future__ import annotations
+
+import platform
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from demo.sources import Source, shelf_requests
+from streamer.errors import RefusedUseError, StreamerError
+from streamer.event_time import SystemClock
+from streamer.media import JPEG_QUALITY, LARGEST_SIDE_PX, SAMPLE_RATE_HZ, Event
+
+LENGTH_MS = 60_000
+FRAME_MS = 100
+WAIT_S = 0.2
+DRIFT_MS = 100
+"""Sound that arrives this far from where its samples say is stamped anew: a device's clock is not ours."""
+HELD_EVENTS = 400
+DISCLOSURE_VERSION = "demo-camera-1"
+DISCLOSURE = """
+For a minute this program would look at you through your camera and listen through your microphone, and estimate from
+your expression and your voice which emotion they show. An estimate of expression, not of what you feel; often wrong.
+
+  - Everything stays on this machine. Pictures and sound are kept in a temporary folder of the local Kafka until the
+    demo ends, at most for about a minute and a half; then that folder is removed. Nothing of it is stored.
+  - What is estimated orders a list of ten made-up items on this screen, and nothing else.
+  - Ctrl-C ends it at any moment. If a second face comes into the picture, neither is read.
+"""
+MICROPHONES: dict[str, tuple[tuple[str, str], ...]] = {
+    "Linux": (("pulse", "default"), ("alsa", "default")),
+    "Darwin": (("avfoundation", ":default"), ("avfoundation", ":0")),
+}
+
+
+class NoDeviceError(StreamerError):
+    """Neither a camera nor a microphone can be opened."""
+
+    exit_code = 69
+
+
+def camera_source(ask: Callable[[str], str] = input) -> Source:
+    """Ask, open the devices, and hand out what they give for a minute.
+
+    Raises:
+        RefusedUseError: nobody to ask, no consent, or a minor.
+        NoDeviceError: no camera and no microphone.
+    """
+    agree(ask)
+    camera, no_camera = _open_camera()
+    microphone, no_microphone = _open_microphone()
+    if camera is None and microphone is None:
+        raise NoDeviceError(
+            f"neither a camera ({no_camera}) nor a microphone ({no_microphone}); plug one in and allow this terminal to "
+            "use it, or play a file: make demo MEDIA=my.mp4"
+        )
+    for why in (no_camera, no_microphone):
+        if why:
+            sys.stderr.write(f"going on without: {why}\n")
+    capture = Capture(camera, microphone)
+    named = " and ".join(name for name, device in (("camera", camera), ("microphone", microphone)) if device)
+    return Source(f"your {named}", capture.events, LENGTH_MS, lambda _: ("you", "you"), kept=False, stop=capture.stop)
+
+
+def agree(ask: Callable[[str], str]) -> None:
+    """Say what would be done and go on only after a yes to both questions.
+
+    Raises:
+        RefusedUseError: anything else.
+    """
+    if not sys.stdin.isatty() and ask is input:
+        raise RefusedUseError("the camera is only used after asking, and nobody is at a terminal to be asked")
+    sys.stdout.write(DISCLOSURE + "\n")
+    for question in ("Are you 18 or older? (yes/no) ", "Do you agree? (yes/no) "):
+        try:
+            answer = ask(question)
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in {"yes", "y", "ja", "j"}:
+            raise RefusedUseError("not agreed: the camera and the microphone stay off")
+
+
+class Capture:
+    """Two devices read by two threads into one queue; `events` goes on for a minute or until `stop`."""
+
+    def __init__(self, camera: Any, microphone: Any) -> None:
+        self._camera, self._microphone = camera, microphone
+        self._queue: queue.Queue[Event] = queue.Queue(HELD_EVENTS)
+        self._stopped = threading.Event()
+        self._clock = SystemClock()
+        self._start_ms = 0
+
+    def events(self) -> Iterator[Event]:
+        """The consent, then requests for an order, pictures and sound as they come."""
+        self._start_ms = self._clock.now_ms()
+        granted = [m for m, device in (("face", self._camera), ("voice", self._microphone)) if device is not None]
+        yield consent(granted)
+        for device, read in ((self._camera, self._watch), (self._microphone, self._listen)):
+            if device is not None:
+                threading.Thread(target=read, daemon=True).start()
+        asked = shelf_requests(LENGTH_MS)
+        request = next(asked, None)
+        while not self._stopped.is_set() and self._now_ms() < LENGTH_MS:
+            if request is not None and request.at_ms <= self._now_ms():
+                yield request
+                request = next(asked, None)
+            try:
+                yield self._queue.get(timeout=WAIT_S)
+            except queue.Empty:
+                continue
+
+    def stop(self) -> None:
+        """Take no more; the threads close their devices."""
+        self._stopped.set()
+
+    def _now_ms(self) -> int:
+        return self._clock.now_ms() - self._start_ms
+
+    def _put(self, event: Event) -> None:
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:  # nobody publishes any more: for live affect, old is worse than missing
+            self._stopped.set()
+
+    def _watch(self) -> None:
+        import cv2
+
+        due_ms, seq = 0, 0
+        while not self._stopped.is_set():
+            seen, picture = self._camera.read()
+            at_ms = self._now_ms()
+            if not seen:
+                break
+            if at_ms < due_ms:
+                continue
+            due_ms = max(due_ms + FRAME_MS, at_ms)
+            scale = min(1.0, LARGEST_SIDE_PX / max(picture.shape[:2]))
+            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+            height, width = picture.shape[:2]
+            fields = {"source_id": "camera", "seq": seq, "width": width, "height": height, "data": data}
+            self._put(Event(at_ms, "video_frames", fields))
+            seq += 1
+        self._camera.release()
+
+    def _listen(self) -> None:
+        import av
+
+        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE_HZ)
+        next_ms, seq = 0.0, 0
+        for frame in self._microphone.decode(audio=0):
+            if self._stopped.is_set():
+                break
+            for piece in resampler.resample(frame):
+                data = piece.to_ndarray().tobytes()
+                length_ms = len(data) / 2 * 1000 / SAMPLE_RATE_HZ
+                heard_ms = self._now_ms() - length_ms
+                if abs(heard_ms - next_ms) > DRIFT_MS:
+                    next_ms = max(heard_ms, 0.0)
+                fields = {"source_id": "microphone", "seq": seq, "sample_rate_hz": SAMPLE_RATE_HZ, "channels": 1}
+                self._put(Event(round(next_ms), "audio_chunks", {**fields, "data": data}))
+                next_ms, seq = next_ms + length_ms, seq + 1
+        self._microphone.close()
+
+
+def consent(granted: list[str]) -> Event:
+    """What has been agreed to, as the platform would record it."""
+    person = {"user_id": "you", "disclosure_version": DISCLOSURE_VERSION, "disclosed_at_ms": 0, "minor": False}
+    return Event(0, "consents", {**person, "modalities": granted, "affect_ranking": True})
+
+
+def _open_camera() -> tuple[Any, str]:
+    """The first camera that gives a picture, or None and why."""
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would warn of every device that isn't there
+    camera = cv2.VideoCapture(0)
+    if camera.isOpened() and camera.read()[0]:
+        return camera, ""
+    camera.release()
+    return None, "no camera answers as device 0"
+
+
+def _open_microphone() -> tuple[Any, str]:
+    """The system's microphone, or None and why."""
+    import av
+
+    tried = MICROPHONES.get(platform.system(), ())
+    problems = []
+    for kind, device in tried:
+        if kind not in av.formats_available:
+            problems.append(f"{kind} is not in this build of FFmpeg")
+            continue
+        try:
+            return av.open(device, format=kind), ""
+        except (av.FFmpegError, OSError) as error:
+            problems.append(f"{kind} {device}: {error.strerror or type(error).__name__}")
+    return None, "; ".join(problems) or f"no way to a microphone is known for {platform.system()}"
