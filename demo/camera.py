@@ -57,7 +57,7 @@ def camera_source(ask: Callable[[str], str] = input) -> Source:
     microphone, no_microphone = _open_microphone()
     if camera is None and microphone is None:
         raise NoDeviceError(
-            f"neither a camera ({no_camera}) nor a microphone ({no_microphone}); plug one in and allow this terminal to "
+            f"neither camera ({no_camera}) nor microphone ({no_microphone}); plug one in and allow this terminal to "
             "use it, or play a file: make demo MEDIA=my.mp4"
         )
     for why in (no_camera, no_microphone):

@@ -8,8 +8,8 @@ frown's creases, fuller brows. Which amounts the face model reads as what was tr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ ZOOM = 3
 SEEN = 0.15
 """Where a mask is above this, the picture is taken out and filled from around it."""
 LAYERS = ("bare", "brows", "worry", "frown")
+MOUTH = ("half_width", "middle", "hang", "upper_lip", "lower_lip", "open")
 """Landmarks are in pixels of the photograph; paint and warp work on it this much enlarged."""
 
 Points = NDArray[np.float64]
@@ -45,64 +46,86 @@ LANDMARKS: Mapping[str, tuple[float, float]] = {
     "edge_1": (0, 90), "edge_2": (239, 90), "edge_3": (120, 0), "edge_4": (120, 179),
 }  # fmt: skip
 
-# Where a landmark goes in an expression, in pixels from where it is; `happiness` is the photograph's own smile.
-_CALM: dict[str, tuple[float, float]] = {
-    "cheek_l": (0, 2), "cheek_r": (0, 2), "chin": (0, -1.5), "eye_l_low": (0, 0.8), "eye_r_low": (0, 0.8),
-}  # fmt: skip
-MOVES: Mapping[str, Mapping[str, tuple[float, float]]] = {
-    "happiness": {},
-    "neutral": _CALM,
-    "sadness": {
-        **_CALM,
-        "brow_l_in": (1, -5), "brow_r_in": (-1, -5), "brow_l_out": (0, 3), "brow_r_out": (0, 3),
-        "brow_r_mid": (0, -0.5),
-        "eye_l_top": (0, 2), "eye_r_top": (0, 2), "eye_l_out": (0, 2), "eye_r_out": (0, 2),
-        "eye_l_in": (0, -1), "eye_r_in": (0, -1),
-    },
-    "anger": {
-        **_CALM,
-        "brow_l_in": (4, 6.5), "brow_r_in": (-4, 6.5), "brow_l_mid": (2, 4), "brow_r_mid": (-2, 4),
-        "brow_l_out": (0, -1), "brow_r_out": (0, -1),
-        "eye_l_top": (0, 2), "eye_r_top": (0, 2), "eye_l_low": (0, -1), "eye_r_low": (0, -1),
-        "eye_l_in": (0, 1), "eye_r_in": (0, 1), "nose_l": (-1.5, -1), "nose_r": (1.5, -1),
-    },
-}  # fmt: skip
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """An expression: how far landmarks move, the mouth to paint, how much of each layer of paint (1 is plenty).
 
-class Mouth(NamedTuple):
-    """Closed lips to paint: half their width, where their middle is, how far the corners hang, each lip's height.
-
-    In pixels of the photograph.
+    In pixels of the photograph, y downwards, x towards the middle of the face; both sides move alike. The photograph's
+    own smile is the pose that moves and paints nothing: there `bare` is 0, and the mouth is only passed through.
     """
 
-    half: float
-    middle: float
-    hang: float
-    upper: float
-    lower: float
+    brow_in: tuple[float, float] = (0, 0)
+    brow_mid: float = 0
+    brow_out: float = 0
+    eye_top: float = 0
+    eye_low: float = 0
+    eye_out: float = 0
+    eye_in: float = 0
+    nose: tuple[float, float] = (0, 0)
+    cheek: float = 0
+    chin: float = 0
+    half_width: float = 21
+    middle: float = 136
+    hang: float = -6
+    upper_lip: float = 3
+    lower_lip: float = 6
+    open: float = 0
+    bare: float = 0
+    brows: float = 0
+    worry: float = 0
+    frown: float = 0
+
+    def moves(self) -> dict[str, tuple[float, float]]:
+        """Landmark names to where they go."""
+        moves = {"chin": (0.0, self.chin)}
+        for side, inwards in (("l", 1), ("r", -1)):
+            moves |= {
+                f"brow_{side}_in": (inwards * self.brow_in[0], self.brow_in[1]),
+                f"brow_{side}_mid": (0, self.brow_mid),
+                f"brow_{side}_out": (0, self.brow_out),
+                f"eye_{side}_top": (0, self.eye_top),
+                f"eye_{side}_low": (0, self.eye_low),
+                f"eye_{side}_out": (0, self.eye_out),
+                f"eye_{side}_in": (0, self.eye_in),
+                f"nose_{side}": (inwards * self.nose[0], self.nose[1]),
+                f"cheek_{side}": (0, self.cheek),
+            }
+        return moves
 
 
-MOUTHS: Mapping[str, Mouth] = {
-    "happiness": Mouth(21, 136, -6, 3, 6),
-    "neutral": Mouth(17, 138, 0.5, 2.5, 4),
-    "sadness": Mouth(15, 137, 6, 2.5, 4),
-    "anger": Mouth(14, 137, 3, 1.2, 1.8),
-}
-# How much of each layer of paint an expression wears, 0..1.
-PAINT: Mapping[str, Mapping[str, float]] = {
-    "happiness": {},
-    "neutral": {"bare": 1, "brows": 0.4},
-    "sadness": {"bare": 1, "brows": 0.8, "worry": 0.6},
-    "anger": {"bare": 1, "brows": 1, "frown": 0.8},
-}
+# Tried with the face model: what it reads as what it is called, from several framings of the crop.
+POSES: Mapping[str, Pose] = {
+    "happiness": Pose(),
+    "neutral": Pose(
+        cheek=2, chin=-1.5, eye_low=0.8,
+        half_width=17, middle=138, hang=0.5, upper_lip=2.5, lower_lip=4,
+        bare=1, brows=0.4,
+    ),
+    "sadness": Pose(
+        brow_in=(2.3, -6), brow_mid=5, brow_out=1.9, eye_top=3, eye_out=2.7, eye_in=-1.3,
+        nose=(-0.6, -1.1), cheek=3, chin=-2,
+        half_width=19, middle=133, hang=4.3, upper_lip=2.6, lower_lip=4.5,
+        bare=1, brows=0.9, worry=0.75,
+    ),
+    "anger": Pose(
+        brow_in=(4.1, 8), brow_mid=-1.1, brow_out=2, eye_top=3, eye_low=-3, eye_out=-1.4, eye_in=0.5,
+        nose=(-2.1, -1.2), cheek=1.2, chin=2.5,
+        half_width=10, middle=137.4, hang=8, upper_lip=2.2, lower_lip=2.1, open=3,
+        bare=1, brows=1.2, worry=0.4, frown=0.85,
+    ),
+}  # fmt: skip
 MOUTH_X = 121.5
-LIP_BGR, LINE_BGR = (112, 112, 178), (45, 45, 90)
+FINE = 2
+"""The mouth is drawn this much larger than the frame."""
+LIP_BGR, LINE_BGR, SHADE_BGR = (112, 112, 178), (45, 45, 90), (90, 110, 150)
+INSIDE_BGR, TEETH_BGR = (40, 35, 60), (205, 212, 218)
 
 
 class Portrait:
     """The photograph, its painted layers and a warp for each expression; made once, in about a second."""
 
-    def __init__(self, picture: Path = PICTURE) -> None:
+    def __init__(self, picture: Path = PICTURE, poses: Mapping[str, Pose] = POSES) -> None:
         import cv2
 
         photograph = cv2.imread(str(picture))
@@ -110,28 +133,28 @@ class Portrait:
             raise FileNotFoundError(picture)
         self._height, self._width = photograph.shape[:2]
         size = (self._width * ZOOM, self._height * ZOOM)
-        self._layers = _layers(cv2.resize(photograph, size, interpolation=cv2.INTER_CUBIC))
-        self._moved = {name: self._displacement(moves) for name, moves in MOVES.items()}
+        self._layers = _layers(np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_CUBIC), np.uint8))
+        self._poses = poses
+        self._moved = {name: self._displacement(pose.moves()) for name, pose in poses.items()}
 
-    def frame(self, weights: Mapping[str, float], shift: tuple[float, float] = (0.0, 0.0)) -> Image:
-        """Expression weights (sum 1) to a BGR picture, 240 x 320; `shift` moves it by pixels of the photograph."""
+    def frame(self, weights: Mapping[str, float]) -> Image:
+        """Expression weights (sum 1) to a BGR picture, 240 x 320."""
         import cv2
 
-        worn = {layer: sum(w * PAINT[name].get(layer, 0.0) for name, w in weights.items()) for layer in LAYERS}
+        mixed = {
+            name: sum(w * getattr(self._poses[pose], name) for pose, w in weights.items()) for name in (*MOUTH, *LAYERS)
+        }
         source = self._layers["photograph"].copy()
-        for layer, amount in worn.items():
-            if amount:
-                source += amount * self._layers[layer]
+        for layer in LAYERS:
+            if mixed[layer]:
+                source += mixed[layer] * self._layers[layer]
         x, y = self._grid()
         dx = sum((w * self._moved[name][0] for name, w in weights.items()), np.zeros_like(x))
         dy = sum((w * self._moved[name][1] for name, w in weights.items()), np.zeros_like(y))
-        at_x, at_y = (x + dx - shift[0]) * ZOOM, (y + dy - shift[1]) * ZOOM
-        warped = cv2.remap(
-            source.clip(0, 255), at_x.astype(np.float32), at_y.astype(np.float32), cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )  # fmt: skip
-        mouth = Mouth(*(sum(w * MOUTHS[n][i] for n, w in weights.items()) for i in range(len(Mouth._fields))))
-        return np.asarray(self._with_mouth(warped, mouth, worn["bare"], shift).round().clip(0, 255), np.uint8)
+        at_x, at_y = ((x + dx) * ZOOM).astype(np.float32), ((y + dy) * ZOOM).astype(np.float32)
+        warped = cv2.remap(source.clip(0, 255), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        painted = self._with_mouth(np.asarray(warped, np.float64), **mixed)
+        return np.asarray(painted.round().clip(0, 255), np.uint8)
 
     def empty(self) -> Image:
         """The backdrop without the person, as large as a frame."""
@@ -141,35 +164,41 @@ class Portrait:
         one_row = corners.mean(axis=0, keepdims=True).astype(np.float32)
         return np.asarray(cv2.resize(one_row, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).round(), np.uint8)
 
-    def _with_mouth(self, picture: Points, mouth: Mouth, amount: float, shift: tuple[float, float]) -> Points:
+    def _with_mouth(self, picture: Points, **mixed: float) -> Points:
         import cv2
 
-        scale, fine = WIDTH / self._width, 4
+        scale = WIDTH / self._width
         across = np.linspace(-1, 1, 41)
-        x = MOUTH_X + mouth.half * across
-        line = mouth.middle + mouth.hang * across**2
-        full = 1 - across**2
-        top = line - mouth.upper * full**0.7 * (1 - 0.25 * np.exp(-((across / 0.15) ** 2)))
-        low = line + mouth.lower * full**0.7
+        x = MOUTH_X + mixed["half_width"] * across
+        line = mixed["middle"] + mixed["hang"] * across**2
+        full = (1 - across**2) ** 0.7
+        top = line - mixed["upper_lip"] * full * (1 - 0.25 * np.exp(-((across / 0.15) ** 2)))
+        inner = line + mixed["open"] * full
+        low = inner + mixed["lower_lip"] * full
 
         def mask(outline: Points, blur: float, *, closed: bool) -> Points:
-            drawn = np.zeros((HEIGHT * fine // 2, WIDTH * fine // 2), np.uint8)
-            points = ((outline + np.array(shift) + 0.5) * scale * fine / 2).round().astype(np.int32)
+            drawn = np.zeros((HEIGHT * FINE, WIDTH * FINE), np.uint8)
+            points = ((outline + 0.5) * scale * FINE).round().astype(np.int32)
             if closed:
                 cv2.fillPoly(drawn, [points], 255)
             else:
-                cv2.polylines(drawn, [points], False, 255, fine, cv2.LINE_AA)
+                cv2.polylines(drawn, [points], False, 255, 2 * FINE, cv2.LINE_AA)
             small = cv2.resize(drawn, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float64) / 255
             return np.asarray(cv2.GaussianBlur(small, (0, 0), blur))[..., None]
 
-        lips = np.column_stack([np.r_[x, x[::-1]], np.r_[top, low[::-1]]])
+        def between(above: Points, below: Points) -> Points:
+            return np.column_stack([np.r_[x, x[::-1]], np.r_[above, below[::-1]]])
+
+        strokes = [(mask(between(top, low), 0.9, closed=True), LIP_BGR, 0.75)]
+        if mixed["open"] > 0:
+            teeth = line + 0.55 * mixed["open"] * full
+            strokes.append((mask(between(line, inner), 0.6, closed=True), INSIDE_BGR, 0.95))
+            strokes.append((mask(between(line, teeth)[4:-4], 0.7, closed=True), TEETH_BGR, 0.8))
+        strokes.append((mask(np.column_stack([x, line]), 0.7, closed=False), LINE_BGR, 0.95))
         under = np.column_stack([x[10:31], low[10:31] + 2.5])
-        for where, colour, opacity in (
-            (mask(lips, 0.9, closed=True), LIP_BGR, 0.75),
-            (mask(np.column_stack([x, line]), 0.7, closed=False), LINE_BGR, 0.95),
-            (mask(under, 1.6, closed=False), (90, 110, 150), 0.35),
-        ):
-            picture = picture + amount * opacity * where * (np.array(colour) - picture)
+        strokes.append((mask(under, 1.6, closed=False), SHADE_BGR, 0.35))
+        for where, colour, opacity in strokes:
+            picture = picture + mixed["bare"] * opacity * where * (np.array(colour) - picture)
         return picture
 
     def _grid(self) -> tuple[Points, Points]:
