@@ -47,12 +47,15 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aggressiveness: int = 2
 
     def __post_init__(self) -> None:
-        if self.hop % 2 or not 100 <= self.hop <= 2000:  # noqa: PLR2004 - detector frames; live
-            raise ValueError("hop must be an even number of milliseconds from 100ms to 2s")
+        wrong = []
+        if self.hop % 2 or not 100 <= self.hop <= 2000:  # noqa: PLR2004 - live, and not for every frame
+            wrong.append("hop must be an even number of milliseconds from 100ms to 2s")
         if not 200 <= self.shortest <= self.longest <= 3000:  # noqa: PLR2004 - the model reads 3 s at once
-            raise ValueError("shortest and longest must lie between 200ms and 3s, shortest first")
+            wrong.append("shortest and longest must lie between 200ms and 3s, shortest first")
         if self.aggressiveness not in range(4):
-            raise ValueError("aggressiveness must be 0, 1, 2 or 3")
+            wrong.append("aggressiveness must be 0, 1, 2 or 3")
+        if wrong:
+            raise ValueError("; ".join(wrong))
 
 
 class _Heard(NamedTuple):
