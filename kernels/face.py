@@ -43,33 +43,22 @@ def crop(grey: NDArray[np.uint8], square: Square) -> NDArray[np.float32]:
     """
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
-    left, top, side = _whole(square)
-    height, width = grey.shape
-    x0, y0 = (min(max(v, 0), end - 1) for v, end in ((left, width), (top, height)))
-    x1, y1 = max(min(left + side, width), x0 + 1), max(min(top + side, height), y0 + 1)
-    part = grey[y0:y1, x0:x1]
-    if part.shape != (side, side):
-        around = (min(y0 - top, side - 1), 0, min(x0 - left, side - 1), 0)
-        part = cv2.copyMakeBorder(part, around[0], max(side - around[0] - part.shape[0], 0),
-                                  around[2], max(side - around[2] - part.shape[1], 0), cv2.BORDER_REPLICATE)  # fmt: skip
-    scaled = cv2.resize(part.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    return np.asarray(scaled, np.float32)
+    part = np.ascontiguousarray(grey[_inside(square, grey)], np.float32)
+    return np.asarray(cv2.resize(part, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def crop_reference(grey: NDArray[np.uint8], square: Square) -> NDArray[np.float32]:
     """`crop` in NumPy, for squares of 48 pixels or more: each output pixel is the mean of the area it covers."""
-    left, top, side = _whole(square)
-    rows = np.arange(top, top + side).clip(0, grey.shape[0] - 1)
-    columns = np.arange(left, left + side).clip(0, grey.shape[1] - 1)
-    weights = _area_weights(side)
-    return np.asarray(weights @ grey[np.ix_(rows, columns)].astype(np.float64) @ weights.T, np.float32)
+    part = grey[_inside(square, grey)].astype(np.float64)
+    weights = _area_weights(len(part))
+    return np.asarray(weights @ part @ weights.T, np.float32)
 
 
 def quality(face: NDArray[np.float32], square: Square) -> dict[str, float]:
     """A cropped face (48, 48) of 0..255 to how far it can be trusted.
 
-    `blur`: the share of its variance that a 3 x 3 average leaves, near 1 where nothing fine is left; `size`: pixels on a
-    side in the picture it came from; `light`: mean grey of 0..1; `clipped`: the share of pixels that are black or white.
+    `blur`: the share of its variance that a 3 x 3 average leaves, near 1 where nothing fine is left; `size`: pixels on
+    a side where it came from; `light`: mean grey of 0..1; `clipped`: the share of pixels that are black or white.
     """
     pairs = (face[:-2] + face[1:-1] + face[2:]) / 3
     smooth = (pairs[:, :-2] + pairs[:, 1:-1] + pairs[:, 2:]) / 3
@@ -82,9 +71,11 @@ def quality(face: NDArray[np.float32], square: Square) -> dict[str, float]:
     }
 
 
-def _whole(square: Square) -> tuple[int, int, int]:
-    """A square's left, top and side in whole pixels, the side at least one."""
-    return round(square.x), round(square.y), max(round(square.side), 1)
+def _inside(square: Square, grey: NDArray[np.uint8]) -> tuple[NDArray[np.intp], ...]:
+    """The index of a square's content, rounded to whole pixels; indices beyond an edge are that edge's."""
+    left, top, side = round(square.x), round(square.y), max(round(square.side), 1)
+    rows = np.arange(top, top + side).clip(0, grey.shape[0] - 1)
+    return np.ix_(rows, np.arange(left, left + side).clip(0, grey.shape[1] - 1))
 
 
 def _area_weights(side: int) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """A session's pictures in, one after the other; the squares of the faces in them out.
 
-The whole picture is searched at a bounded rate; in between, the neighbourhood of the last face is. Where a detector sees
-nothing there (a turned head, a strange expression), the face's own last picture is matched, for a bounded time. Time comes
-with each picture; nothing here reads a clock. A finder is used by one thread at a time.
+The whole picture is searched at a bounded rate; in between, the neighbourhood of the last face is. Where a detector
+sees nothing there (a turned head, a strange expression), the face's own last picture is matched, for a bounded time.
+Time comes with each picture; nothing here reads a clock. A finder is used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class CascadeDetector:
 
         self._cv2: Any = cv2
         name = "haarcascade_frontalface_alt2.xml"
-        self._cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
+        self._cascade: Any = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / name))
         if self._cascade.empty():
             raise DetectorError(f"OpenCV {cv2.__version__} has no {name}: install opencv-python-headless<5")
         self._equalise: Callable[[Grey], Grey] = cv2.createCLAHE(2.0, (4, 4)).apply
@@ -145,7 +145,7 @@ class CascadeDetector:
     def _detect(self, grey: Grey, step: float, neighbours: int, least: int, most: int) -> list[tuple[int, int, int]]:
         if min(grey.shape) < least:
             return []
-        limits = {"minSize": (least, least)} | ({"maxSize": (most, most)} if most else {})
+        limits: dict[str, Any] = {"minSize": (least, least)} | ({"maxSize": (most, most)} if most else {})
         boxes: Sequence[Sequence[int]] = self._cascade.detectMultiScale(grey, step, neighbours, **limits)
         return [(int(x), int(y), int(w)) for x, y, w, _ in boxes]
 

@@ -1,12 +1,11 @@
-"""A FER2013 picture in, one as a camera's detector would have cropped it out; and the same without chance, for evaluation.
+"""A FER2013 picture in, one as a camera and a detector would have made it out.
 
-A face on its way through video is scaled up, loses its corners to a background, is compressed, found by a detector whose
-box is a little off, and scaled down again. `as_seen` does that; `augment` does it to some pictures and adds the rest.
+A face on its way through video is scaled up, loses its corners to a background, is compressed, found by a detector
+whose box is a little off, and scaled down again. `as_seen` does that; `augment` does it
+to some pictures and adds the rest.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -28,7 +27,9 @@ def augment(image: Image, rng: np.random.Generator) -> Image:
         image = as_seen(image, rng)
     light = image.astype(np.float32) * rng.uniform(0.7, 1.3) + rng.uniform(-25, 25)
     if rng.random() < 0.3:  # noqa: PLR2004 - some cameras
-        light = 255 * (light.clip(0, 255) / 255) ** rng.uniform(0.6, 1.6) + rng.normal(0, rng.uniform(0, 6), image.shape)
+        light = 255 * (light.clip(0, 255) / 255) ** rng.uniform(0.6, 1.6) + rng.normal(
+            0, rng.uniform(0, 6), image.shape
+        )
     out = light.clip(0, 255).astype(np.uint8)
     if rng.random() < 0.5:  # noqa: PLR2004 - a fair coin
         side = int(rng.integers(6, 17))
@@ -38,28 +39,30 @@ def augment(image: Image, rng: np.random.Generator) -> Image:
 
 
 def as_seen(image: Image, rng: np.random.Generator) -> Image:
-    """A grey 48 x 48 picture to the same face on video, cropped by a box that is up to a tenth off in place and size."""
+    """A grey 48 x 48 picture to the same face on video, cropped by a box a tenth off at most in place and size."""
     size = int(rng.integers(72, 161))
     margin = size // 3
     canvas = _background(size + 2 * margin, rng)
     face = cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    mask = np.zeros((size, size), np.float32)
+    mask: NDArray[np.float32] = np.zeros((size, size), np.float32)
     cv2.ellipse(mask, (size // 2, size // 2), (int(size * rng.uniform(0.44, 0.5)), size // 2), 0, 0, 360, 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), size * 0.03)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), size * 0.03))
     inside = canvas[margin : margin + size, margin : margin + size]
     inside[:] = face * mask + inside * (1 - mask)
     if rng.random() < 0.5:  # noqa: PLR2004 - a fair coin
         canvas = cv2.GaussianBlur(canvas, (0, 0), size / 128 * rng.uniform(0.4, 1.6))
-    coded = cv2.imencode(".jpg", canvas.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
-    canvas = cv2.imdecode(coded[1], cv2.IMREAD_GRAYSCALE)
+    coded = cv2.imencode(
+        ".jpg", canvas.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
+    )
+    decoded = np.asarray(cv2.imdecode(coded[1], cv2.IMREAD_GRAYSCALE))
     side = round(size * rng.uniform(0.88, 1.14))
     x, y = (round((size - side) / 2 + margin + size * rng.uniform(-0.08, 0.08)) for _ in range(2))
-    crop = canvas[max(y, 0) : y + side, max(x, 0) : x + side]
+    crop = decoded[max(y, 0) : y + side, max(x, 0) : x + side]
     return np.asarray(cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA))
 
 
 def _moved(image: Image, rng: np.random.Generator, strength: float) -> Image:
-    """The picture turned by up to 14 degrees, scaled by up to 15 % and shifted by up to 5 pixels, times the strength."""
+    """The picture turned by up to 14 degrees, scaled by up to 15 %, shifted by up to 5 pixels, times `strength`."""
     turn = cv2.getRotationMatrix2D(
         (SIZE / 2 - 0.5, SIZE / 2 - 0.5), 14 * strength * rng.uniform(-1, 1), 1 + 0.15 * strength * rng.uniform(-1, 1)
     )
@@ -71,5 +74,5 @@ def _moved(image: Image, rng: np.random.Generator, strength: float) -> Image:
 def _background(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """A soft grey pattern, side x side, float32 of 0..255."""
     coarse = rng.normal(rng.uniform(30, 200), rng.uniform(2, 40), (8, 8)).astype(np.float32)
-    pick: Callable[..., NDArray[np.float32]] = cv2.resize
-    return pick(coarse, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+    smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(smooth.clip(0, 255), np.float32)

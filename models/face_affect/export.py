@@ -30,7 +30,7 @@ def export(net: nn.Module, faces: Faces, out: Path, *, prior: NDArray[np.float64
         drawn: 7, their shares as they were drawn; log(prior / drawn) goes into the bias.
     """
     net.eval()
-    head: nn.Linear = net.head  # type: ignore[assignment]  # FaceNet's
+    head: nn.Linear = net.head
     with torch.no_grad():
         head.bias += torch.from_numpy(np.log(prior / drawn)).float()
     torch.onnx.export(
@@ -53,7 +53,7 @@ def export(net: nn.Module, faces: Faces, out: Path, *, prior: NDArray[np.float64
         "modality": "face",
         "labels": list(SEVEN),
         "prior": {name: round(float(p), 6) for name, p in zip(SEVEN, prior, strict=True)},
-        "temperature": round(fit_temperature(logits, faces.plurality[rows]), 4),
+        "temperature": round(fit_temperature(logits, np.eye(len(SEVEN))[faces.plurality[rows]]), 4),
         "licence": "unsettled",
         "input": {"name": "faces", "size": SIZE, "channels": 1, "values": "grey 0..255, float32, not normalised"},
         "outputs": {"logits": f"n x {len(SEVEN)}", "embedding": f"n x {EMBEDDING}"},

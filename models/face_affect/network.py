@@ -1,7 +1,7 @@
 """The network: grey faces n x 1 x 48 x 48 in, logits n x 7 and an embedding n x 256 out. About 40 M multiply-adds.
 
 A residual network (He et al. 2016, basic blocks) at 24, 12 and 6 pixels. The picture is folded to 4 x 24 x 24 first, so
-that no layer works at full size; a shortcut that shrinks averages before its 1 x 1 convolution (He et al. 2019, fig. 2c).
+that no layer works at full size; a shortcut that shrinks averages before its convolution (He et al. 2019, fig. 2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1) ->
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untyped where it is not installed
     """Two 3 x 3 convolutions beside a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -38,7 +38,7 @@ class Block(nn.Module):
         return torch.relu(y + self.shortcut(x))
 
 
-class FaceNet(nn.Module):
+class FaceNet(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untyped where it is not installed
     """Grey faces with values 0..255, n x 1 x 48 x 48, to (logits n x 7 in the order of `SEVEN`, embedding n x 256)."""
 
     def __init__(self, classes: int = 7, widths: tuple[int, int, int] = (32, 64, 160), dropout: float = 0.2) -> None:

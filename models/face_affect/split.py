@@ -36,7 +36,7 @@ Ints = NDArray[np.int64]
 class Faces:
     """n rows of FER2013, in file order; classes are indices into `SEVEN`.
 
-    `images` uint8 n x 48 x 48; `votes` float32 n x 7, sum 1 (0 where no class got two votes); `plurality` the class with
+    `images` uint8 n x 48 x 48; `votes` float32 n x 7, sum 1 (0 if no class got two votes); `plurality` the class with
     most of the ten votes, -1 where that is contempt, unknown or no face; `majority` the same where it has more than
     half of the votes, else -1; `original` FER2013's own label; `part` see above; `leaked` marks test pictures with an
     exact copy in Training, `copied` those with an exact or near one.
@@ -85,7 +85,7 @@ def load(data: Path) -> Faces:
 
 
 def soft_votes(raw: Floats) -> Floats:
-    """Votes n x 10 to distributions n x 7: a class with a single vote is an outlier (Barsoum et al. 2016, section 3)."""
+    """Votes n x 10 to distributions n x 7: a class with a single vote is an outlier (Barsoum et al. 2016, sec. 3)."""
     kept = np.where(raw > 1, raw, 0)[:, : len(SEVEN)]
     total = kept.sum(1, keepdims=True)
     return np.asarray(np.divide(kept, total, out=np.zeros_like(kept), where=total > 0), np.float32)

@@ -33,8 +33,8 @@ BATCH = 128
 PEAK_RATE = 0.1
 
 
-class Views(Dataset[tuple[Tensor, Tensor]]):
-    """Pictures and vote distributions, augmented afresh each epoch; what is drawn depends on (seed, epoch, place) only."""
+class Views(Dataset[tuple[Tensor, Tensor]]):  # type: ignore[misc,unused-ignore]  # torch is untyped without it
+    """Pictures and vote distributions, augmented afresh each epoch; what is drawn depends on (seed, epoch, place)."""
 
     def __init__(self, faces: Faces, seed: int, epoch: int) -> None:
         self._faces = faces
@@ -55,7 +55,7 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
 def usable(faces: Faces) -> NDArray[np.int64]:
     """The rows of `train` that any class got two votes for."""
     rows = faces.where("train")
-    return rows[faces.votes[rows].sum(1) > 0]
+    return np.asarray(rows[faces.votes[rows].sum(1) > 0])
 
 
 def weights(faces: Faces) -> NDArray[np.float64]:
@@ -66,7 +66,7 @@ def weights(faces: Faces) -> NDArray[np.float64]:
 
 
 def drawn_rows(faces: Faces, seed: int, epoch: int) -> NDArray[np.int64]:
-    """An epoch's rows: systematic sampling by weight, so that a row comes as often as its weight says, give or take one."""
+    """An epoch's rows: systematic sampling, so that a row comes as often as its weight says, give or take one."""
     rng = np.random.default_rng([seed, epoch, 1])
     rows, edges = usable(faces), weights(faces).cumsum()
     at = (np.arange(len(rows)) + rng.random()) / len(rows)
@@ -116,7 +116,7 @@ def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> n
     if last.exists():
         state = torch.load(last, map_location=device)
         for name, part in (("net", net), ("ema", ema), ("optimiser", optimiser)):
-            part.load_state_dict(state[name])  # type: ignore[attr-defined]  # all three have it
+            part.load_state_dict(state[name])
         first = state["epoch"] + 1
     for epoch in range(first, epochs):
         net.train()
@@ -135,12 +135,17 @@ def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> n
             average(ema, net, min(EMA, (1 + epoch * steps + step) / (10 + epoch * steps + step)))
             total += loss.item()
             if step % 50 == 0:
-                print(f"\repoch {epoch + 1}/{epochs} step {step}/{steps} loss {total / (step + 1):.4f}", end="", flush=True)
+                print(
+                    f"\repoch {epoch + 1}/{epochs} step {step}/{steps} loss {total / (step + 1):.4f}",
+                    end="",
+                    flush=True,
+                )
         shown = accuracy(ema.cpu(), faces, faces.where("public"))
         ema.to(device)
-        print(f"\repoch {epoch + 1}/{epochs} loss {total / steps:.4f} public {shown:.4f} s {time.monotonic() - begun:.0f}", flush=True)
+        took_s = time.monotonic() - begun
+        print(f"\repoch {epoch + 1}/{epochs} loss {total / steps:.4f} public {shown:.4f} s {took_s:.0f}", flush=True)
         state = {"net": net, "ema": ema, "optimiser": optimiser}
-        torch.save({"epoch": epoch} | {name: part.state_dict() for name, part in state.items()}, work / "next.pt")  # type: ignore[attr-defined]  # all three have it
+        torch.save({"epoch": epoch} | {name: part.state_dict() for name, part in state.items()}, work / "next.pt")
         (work / "next.pt").replace(last)
     return ema
 

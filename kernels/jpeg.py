@@ -1,0 +1,74 @@
+"""JPEG bytes in, an upright grey picture out, or what is wrong with them; nothing is decoded that isn't what it claims.
+
+The header is read before the decoder is called, so a small file that unfolds into a huge picture costs nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_PIXELS = 4096 * 4096
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN = 0xDA
+
+
+class JpegError(ValueError):
+    """These bytes are not the picture they should be; says what is wrong and never quotes them."""
+
+
+def decode_grey(data: bytes, *, width: int, height: int, rotation: int = 0) -> NDArray[np.uint8]:
+    """A JPEG to its grey values, uint8 (rows, columns), turned upright.
+
+    Args:
+        data: the whole file.
+        width: pixels as encoded, before turning.
+        height: likewise.
+        rotation: the clockwise turn that makes the picture upright: 0, 90, 180 or 270. An EXIF turn is ignored.
+
+    Raises:
+        JpegError: not a JPEG, cut short, another size than announced, or larger than 4096 x 4096.
+    """
+    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+    size = read_size(data)
+    if size != (width, height):
+        raise JpegError(f"the picture is {size[0]} x {size[1]}, the record says {width} x {height}")
+    if width * height > MAX_PIXELS:
+        raise JpegError(f"the picture has {width * height} pixels, more than {MAX_PIXELS}")
+    if not data.rstrip(b"\x00").endswith(_END):
+        raise JpegError(f"the JPEG is cut short: {len(data)} bytes without an end marker")
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    grey: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if grey is None or grey.shape != (height, width):
+        raise JpegError("the JPEG can't be decoded")
+    return np.ascontiguousarray(np.rot90(grey, -rotation // 90))
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """A JPEG to its (width, height) in pixels, from its frame header (ITU-T T.81, B.2.2).
+
+    Raises:
+        JpegError: not a JPEG, or it ends before the header does.
+    """
+    if not data.startswith(_START):
+        raise JpegError("not a JPEG: no start marker")
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:  # noqa: PLR2004 - every marker's first byte
+        marker = data[at + 1]
+        if marker in _STANDALONE or marker == 0xFF:  # noqa: PLR2004 - a fill byte
+            at += 1 if marker == 0xFF else 2  # noqa: PLR2004
+            continue
+        if marker == _SCAN:
+            break
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker in _FRAME_HEADERS and at + 9 <= len(data):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + max(length, 2)
+    raise JpegError("not a JPEG: no frame header")

@@ -1,0 +1,254 @@
+"""Video frames in, face observations out: one for each frame, with an expression, or with why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.calibration import softmax
+from kernels.engines import Engine, accepts, load
+from kernels.face import SIZE, Square, crop, quality
+from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
+from kernels.fusion import derived_vad
+from kernels.jpeg import JpegError, decode_grey
+from operators.consent import Gate, Verdict
+from operators.payloads import MAX_FRAME_BYTES, Observation, VideoFrame
+from streamer.errors import RefusedUseError
+from streamer.operator import Context
+from streamer.records import Origin, Record
+
+_SMALLEST_FACE_PX = 24
+_IDLE_MS = 10_000
+
+
+class Pixels(int):
+    """A length in a picture."""
+
+    @classmethod
+    def parse(cls, value: object) -> Pixels:
+        """`60px` to 60.
+
+        Raises:
+            ValueError: no whole number followed by px.
+        """
+        digits = value.removesuffix("px") if isinstance(value, str) else ""
+        if not digits.isdecimal() or digits == value:
+            raise ValueError(f"{value!r} is not a length in pixels: write a whole number and px, such as 60px")
+        return cls(digits)
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model by name, the smallest face read, and the detector: OpenCV's `cascade`, or the path of a YuNet ONNX."""
+
+    model: str = "face_affect"
+    min_face: Pixels = Pixels(60)
+    detector: str = "cascade"
+
+    def __post_init__(self) -> None:
+        if self.min_face < _SMALLEST_FACE_PX:
+            raise ValueError(f"min_face must be {_SMALLEST_FACE_PX}px or more: a smaller face shows no expression")
+
+
+@dataclass(slots=True)
+class _Glance:
+    """A frame that may be read, and what is made of it: a `problem`, or a `track`, and with one face, that."""
+
+    record: Record[Any]
+    verdict: Verdict
+    place: int
+    problem: str | None = None
+    track: Track | None = None
+    face: NDArray[np.float32] | None = None
+    emotions: NDArray[np.float64] | None = None
+    embedding: NDArray[np.float16] | None = None
+
+
+class _Stages(NamedTuple):
+    decode_ms: list[float]
+    detect_ms: list[float]
+    encode_ms: list[float]
+
+
+class SenseFace:
+    """Follows one face for each session and source; one batched encoder call for each batch of records.
+
+    A frame that may not be read is neither decoded nor encoded. A mirrored frame is read as it is: the network was
+    trained on both sides. An observation's `box` is (left, top, width, height) in pixels of the upright frame.
+    """
+
+    def __init__(self, params: Params, context: Context) -> None:
+        self._params = params
+        self._context = context
+        self._gate = Gate(context, "face")
+        self._engine: Engine | None = None
+        self._finder: FaceFinder | None = None
+        self._tracks: dict[tuple[str, str], Track] = {}
+
+    async def open(self) -> None:
+        """Check the declared use and the model's licence, load the detector, compile the model and warm both up.
+
+        Raises:
+            RefusedUseError: this use, or the model's licence state, is not accepted here.
+            ModelFolderError: the model folder is incomplete or altered, or nothing on this machine runs it.
+            DetectorError: the detector's file is missing or no YuNet model.
+        """
+        self._gate.check_context()
+        await asyncio.to_thread(self._load)
+
+    async def process(self, batch: Sequence[Record[VideoFrame]]) -> Sequence[Record[Any]]:
+        """Frame records in, observation records and refusals out, in the order of the batch."""
+        out: list[Record[Any] | None] = [None] * len(batch)
+        glances: list[_Glance] = []
+        for place, record in enumerate(batch):
+            verdict = self._gate.verdict(record)
+            if verdict.allowed:
+                glances.append(_Glance(record, verdict, place))
+                continue
+            self.forget(record.key)
+            if verdict.disclosed and verdict.reason is not None:
+                out[place] = record.derive(self._gate.absent(record, verdict.reason, record.payload.source_id))
+        if glances:
+            stages = await asyncio.to_thread(self._read, glances)
+            self._context.metrics.time("decode", stages.decode_ms)
+            self._context.metrics.time("detect", stages.detect_ms)
+            self._context.metrics.time("encode", stages.encode_ms)
+        for glance in glances:
+            out[glance.place] = self._answer(glance)
+        return [record for record in out if record is not None]
+
+    def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
+        """A consent in; an `absent` observation out, and the followed face dropped, where it leaves the face out."""
+        if table == "consents" and "face" not in getattr(record.payload, "modalities", ()):
+            self.forget(record.key)
+        return self._gate.on_table(table, record)
+
+    def needs_from(self, session_id: str) -> Origin | None:
+        """No input is held between batches: None."""
+        return None
+
+    def forget(self, session_id: str) -> None:
+        """Drop where a session's faces were."""
+        for key in [key for key in self._tracks if key[0] == session_id]:
+            del self._tracks[key]
+
+    async def close(self) -> None:
+        """Let the model, the detector and all faces go."""
+        self._engine = self._finder = None
+        self._tracks.clear()
+
+    def _load(self) -> None:
+        import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+        threads = self._context.settings.threads
+        cv2.setNumThreads(threads)
+        self._engine = load(self._params.model, threads=threads)
+        refusal = accepts(self._engine.spec, self._context.settings.accept_licences)
+        if refusal is not None:
+            raise RefusedUseError(refusal)
+        named = self._params.detector
+        detector = CascadeDetector() if named == "cascade" else YunetDetector(Path(named).expanduser())
+        self._finder = FaceFinder(detector, min_px=self._params.min_face)
+        self._finder.find(np.zeros((240, 320), np.uint8), 0, None)
+        for n in (1, 2, 4):
+            self._engine.infer({"faces": np.zeros((n, 1, SIZE, SIZE), np.float32)})
+
+    def _read(self, glances: Sequence[_Glance]) -> _Stages:
+        """Fill in what each frame shows; runs in a worker thread, one call at a time."""
+        if self._engine is None or self._finder is None:
+            raise RuntimeError("sense_face was not opened")
+        perf_ms = self._context.clock.perf_ms
+        stages = _Stages([], [], [])
+        for glance in glances:
+            begun = perf_ms()
+            try:
+                grey = _decoded(glance.record.payload)
+            except JpegError as error:
+                glance.problem = str(error)
+                continue
+            decoded = perf_ms()
+            self._look(self._finder, grey, glance)
+            stages.decode_ms.append(decoded - begun)
+            stages.detect_ms.append(perf_ms() - decoded)
+        seen = [g for g in glances if g.face is not None]
+        if seen:
+            begun = perf_ms()
+            outputs = self._engine.infer({"faces": np.stack([g.face for g in seen if g.face is not None])[:, None]})
+            emotions = softmax(outputs["logits"], self._engine.spec.temperature)
+            for row, glance in enumerate(seen):
+                glance.emotions, glance.embedding = emotions[row], outputs["embedding"][row].astype(np.float16)
+            stages.encode_ms.extend([perf_ms() - begun] * len(seen))
+        return stages
+
+    def _look(self, finder: FaceFinder, grey: NDArray[np.uint8], glance: _Glance) -> None:
+        """Follow the face, and cut it out where it may be read."""
+        at_ms = glance.record.event_time_ms
+        key = (glance.record.key, glance.record.payload.source_id)
+        track = finder.find(grey, at_ms, self._tracks.get(key))
+        self._tracks[key] = glance.track = track
+        if len(self._tracks) > 1:
+            for idle in [k for k, t in self._tracks.items() if k[0] == key[0] and t.searched_ms < at_ms - _IDLE_MS]:
+                del self._tracks[idle]
+        if track.square is not None and (track.faces <= 1 or not glance.verdict.single_subject):
+            glance.face = crop(grey, track.square)
+
+    def _answer(self, glance: _Glance) -> Record[Any]:
+        """What is written for a frame that was read."""
+        record, track = glance.record, glance.track
+        if glance.problem is not None or track is None:
+            return record.refuse("undecodable", f"VideoFrame.data: {glance.problem}")
+        if glance.emotions is None or glance.face is None or track.square is None:
+            reason = "bystander" if track.square is not None else "no_face"
+            self._context.metrics.count("bystander" if track.square is not None else "no_face")
+            absent = self._gate.absent(record, reason, record.payload.source_id)
+            return record.derive(msgspec.structs.replace(absent, faces=track.faces, mode=glance.verdict.mode))
+        return record.derive(self._observation(glance, track.square, track.faces))
+
+    def _observation(self, glance: _Glance, square: Square, faces: int) -> Observation:
+        if self._engine is None or glance.emotions is None or glance.face is None:
+            raise RuntimeError("sense_face was not opened")
+        record, spec = glance.record, self._engine.spec
+        emotions = {name: float(p) for name, p in zip(spec.labels, glance.emotions, strict=True)}
+        observation = Observation(
+            session_id=record.key,
+            event_time_ms=record.event_time_ms,
+            modality="face",
+            source_id=record.payload.source_id,
+            start_ms=record.event_time_ms,
+            end_ms=record.event_time_ms,
+            confidence=float(glance.emotions.max()),
+            quality=quality(glance.face, square),
+            faces=faces,
+            box=(round(square.x, 1), round(square.y, 1), round(square.side, 1), round(square.side, 1)),
+            mode=glance.verdict.mode,
+            model=spec.id,
+            source_kafka_ms=record.kafka_ms,
+        )
+        if glance.verdict.mode == "expressions_only":
+            shown = {"presence": 1.0, "smiling": emotions.get("happiness", 0.0)}
+            return msgspec.structs.replace(observation, expressions=shown, confidence=0.0)
+        valence, arousal, dominance = derived_vad(emotions)
+        embedding = None
+        if self._context.settings.embeddings and glance.embedding is not None:
+            embedding = glance.embedding.astype("<f2").tobytes()
+        return msgspec.structs.replace(
+            observation, emotions=emotions, embedding=embedding,
+            valence=valence, arousal=arousal, dominance=dominance, vad_source="derived",
+        )  # fmt: skip
+
+
+def _decoded(frame: VideoFrame) -> NDArray[np.uint8]:
+    """A frame's upright grey picture.
+
+    Raises:
+        JpegError: it is too large, or not what the frame says.
+    """
+    if len(frame.data) > MAX_FRAME_BYTES:
+        raise JpegError(f"{len(frame.data)} bytes, the limit is {MAX_FRAME_BYTES}")
+    return decode_grey(frame.data, width=frame.width, height=frame.height, rotation=frame.rotation)
