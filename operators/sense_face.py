@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.calibration import softmax
-from kernels.engines import Engine, accepts, load
+from kernels.engines import Engine, ModelSpec, accepts, load
 from kernels.face import SIZE, Square, crop, quality
 from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
 from kernels.fusion import derived_vad
@@ -149,15 +149,23 @@ class SenseFace:
         threads = self._context.settings.threads
         cv2.setNumThreads(threads)
         self._engine = load(self._params.model, threads=threads)
-        refusal = accepts(self._engine.spec, self._context.settings.accept_licences)
-        if refusal is not None:
-            raise RefusedUseError(refusal)
+        self._check_licence(self._engine.spec)
         named = self._params.detector
         detector = CascadeDetector() if named == "cascade" else YunetDetector(Path(named).expanduser())
         self._finder = FaceFinder(detector, min_px=self._params.min_face)
         self._finder.find(np.zeros((240, 320), np.uint8), 0, None)
         for n in (1, 2, 4):
             self._engine.infer({"faces": np.zeros((n, 1, SIZE, SIZE), np.float32)})
+
+    def _check_licence(self, spec: ModelSpec) -> None:
+        """The demo may use a model of unsettled licence, with a warning; anybody else has to accept it."""
+        settings = self._context.settings
+        refusal = accepts(spec, settings.accept_licences)
+        if refusal is None:
+            return
+        if settings.context != "demo" or spec.licence != "unsettled":
+            raise RefusedUseError(refusal)
+        self._context.log.warning("%s is of unsettled licence: used in the demo only, see its card", spec.id)
 
     def _read(self, glances: Sequence[_Glance]) -> _Stages:
         """Fill in what each frame shows; runs in a worker thread, one call at a time."""
