@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +70,21 @@ def quality(face: NDArray[np.float32], square: Square) -> dict[str, float]:
         "light": round(float(face.mean()) / 255, 4),
         "clipped": round(float(((face < _DARK) | (face > _BRIGHT)).mean()), 4),
     }
+
+
+def trust(seen: Mapping[str, float]) -> float:
+    """What `quality` says to a factor in [0, 1] for the confidence: 1 but for small, dark, burnt-out or smeared faces.
+
+    Each fault pulls it down along a straight line between a harmless and a hopeless value, chosen by eye.
+    """
+    faults = (
+        (seen["size"], 48.0, 16.0),
+        (seen["light"], 0.12, 0.02),
+        (seen["light"], 0.9, 0.98),
+        (seen["clipped"], 0.3, 0.8),
+        (seen["blur"], 0.97, 1.0),
+    )
+    return float(np.prod([np.clip((hopeless - v) / (hopeless - harmless), 0, 1) for v, harmless, hopeless in faults]))
 
 
 def _inside(square: Square, grey: NDArray[np.uint8]) -> tuple[NDArray[np.intp], ...]:

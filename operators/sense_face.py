@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kernels.calibration import softmax
 from kernels.engines import Engine, ModelSpec, accepts, load
-from kernels.face import SIZE, Square, crop, quality
+from kernels.face import SIZE, Square, crop, quality, trust
 from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
 from kernels.fusion import derived_vad
 from kernels.jpeg import JpegError, decode_grey
@@ -223,6 +223,7 @@ class SenseFace:
             raise RuntimeError("sense_face was not opened")
         record, spec = glance.record, self._engine.spec
         emotions = {name: float(p) for name, p in zip(spec.labels, glance.emotions, strict=True)}
+        seen, chance = quality(glance.face, square), 1 / len(spec.labels)
         observation = Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -230,8 +231,8 @@ class SenseFace:
             source_id=record.payload.source_id,
             start_ms=record.event_time_ms,
             end_ms=record.event_time_ms,
-            confidence=float(glance.emotions.max()),
-            quality=quality(glance.face, square),
+            confidence=chance + trust(seen) * (float(glance.emotions.max()) - chance),
+            quality=seen,
             faces=faces,
             box=(round(square.x, 1), round(square.y, 1), round(square.side, 1), round(square.side, 1)),
             mode=glance.verdict.mode,
