@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from kernels.calibration import fit_temperature
 from kernels.emotions import SEVEN
-from models.face_affect.network import EMBEDDING, SIZE
+from models.face_affect.network import EMBEDDING, SIZE, BothSides, FaceNet
 from models.face_affect.split import Faces
 
 VERSION = "1"
 
 
-def export(net: nn.Module, faces: Faces, out: Path, *, prior: NDArray[np.float64], drawn: NDArray[np.float64]) -> None:
+def export(net: FaceNet, faces: Faces, out: Path, *, prior: NDArray[np.float64], drawn: NDArray[np.float64]) -> None:
     """Write both files.
 
     Args:
@@ -29,12 +28,11 @@ def export(net: nn.Module, faces: Faces, out: Path, *, prior: NDArray[np.float64
         prior: 7, the classes' shares of the training votes.
         drawn: 7, their shares as they were drawn; log(prior / drawn) goes into the bias.
     """
-    net.eval()
-    head: nn.Linear = net.head
     with torch.no_grad():
-        head.bias += torch.from_numpy(np.log(prior / drawn)).float()
+        net.head.bias += torch.from_numpy(np.log(prior / drawn)).float()
+    both = BothSides(net).eval()
     torch.onnx.export(
-        net,
+        both,
         (torch.zeros(2, 1, SIZE, SIZE),),
         str(out / "model.onnx"),
         input_names=["faces"],
@@ -46,7 +44,7 @@ def export(net: nn.Module, faces: Faces, out: Path, *, prior: NDArray[np.float64
     rows = faces.where("held_b")
     rows = rows[faces.plurality[rows] >= 0]
     with torch.inference_mode():
-        logits = net(torch.from_numpy(faces.images[rows, None]).float())[0].numpy()
+        logits = both(torch.from_numpy(faces.images[rows, None]).float())[0].numpy()
     spec = {
         "name": "face_affect",
         "version": VERSION,

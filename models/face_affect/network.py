@@ -1,4 +1,4 @@
-"""The network: grey faces n x 1 x 48 x 48 in, logits n x 7 and an embedding n x 256 out. About 40 M multiply-adds.
+"""The network: grey faces n x 1 x 48 x 48 in, logits n x 7 and an embedding n x 256 out; 40 M multiply-adds a side.
 
 A residual network (He et al. 2016, basic blocks) at 24, 12 and 6 pixels. The picture is folded to 4 x 24 x 24 first, so
 that no layer works at full size; a shortcut that shrinks averages before its convolution (He et al. 2019, fig. 2).
@@ -64,3 +64,17 @@ class FaceNet(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untype
         deviation = centred.square().mean((2, 3), keepdim=True).sqrt()
         embedding = self.features(centred / deviation.clamp(min=_FLAT)).mean((2, 3))
         return self.head(self.dropout(embedding)), embedding
+
+
+class BothSides(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untyped where it is not installed
+    """A `FaceNet` that reads each face as it is and mirrored, and answers with the mean: this is what is exported."""
+
+    def __init__(self, net: FaceNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """As `FaceNet`."""
+        logits, embedding = self.net(faces)
+        mirrored_logits, mirrored_embedding = self.net(faces.flip(3))
+        return (logits + mirrored_logits) / 2, (embedding + mirrored_embedding) / 2

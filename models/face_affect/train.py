@@ -5,13 +5,13 @@ every epoch is checkpointed and the command resumes where it stopped. `--export`
 
 The network sees vote distributions, not classes. Rare classes are drawn more often (a picture's weight is the mean over
 its votes of prior ** -0.4), and what that does to the prior is taken out of the head's bias on export, so that
-softmax(logits) speaks for the training distribution. The averaged weights (EMA) are what is evaluated and exported.
+softmax(logits) speaks for the training distribution. The averaged weights (EMA) are what is evaluated and exported,
+reading each face on both sides.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import time
 from pathlib import Path
@@ -74,7 +74,7 @@ def drawn_rows(faces: Faces, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def accuracy(net: nn.Module, faces: Faces, rows: NDArray[np.int64]) -> float:
-    """The share of rows whose majority class the network names, mirrored views averaged out: plain pictures only."""
+    """The share of rows whose majority class the network names, read on one side."""
     net.eval()
     rows = rows[faces.plurality[rows] >= 0]
     with torch.inference_mode():
@@ -103,11 +103,12 @@ def average(ema: nn.Module, net: nn.Module, decay: float) -> None:
                 old.copy_(new)
 
 
-def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> nn.Module:
+def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> FaceNet:
     """Pictures in, the averaged network out; checkpoints to `work/last.pt` and resumes from it."""
     torch.manual_seed(seed)
     net = FaceNet().to(device)
-    ema = copy.deepcopy(net)
+    ema = FaceNet().to(device)
+    ema.load_state_dict(net.state_dict())
     decay = [{"params": [p for p in net.parameters() if p.ndim > 1]}]
     decay.append({"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0})  # type: ignore[dict-item]  # torch's own form
     optimiser = torch.optim.SGD(decay, lr=PEAK_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -166,7 +167,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     faces = load(given.data)
     if given.export:
-        net: nn.Module = FaceNet()
+        net = FaceNet()
         net.load_state_dict(torch.load(given.work / "last.pt", map_location="cpu")["ema"])
     else:
         net = train(faces, given.work, epochs=given.epochs, seed=given.seed, device=given.device).cpu()
