@@ -1,9 +1,11 @@
 """What each modality makes of a window in, one distribution over emotions out, with weights, conflict and support.
 
 Late fusion of calibrated experts. Each model's log(p / training prior) is evidence over its own classes and 0 over the
-others: neither raised nor lowered. Within a modality evidence is averaged (ten frames of one second are not ten
-witnesses), across modalities it is added, each scaled by its strength. The product of experts with tempered exponents
-is Hinton's (Neural Computation 14(8), 2002, eq. 1), dividing the prior out is Bourlard and Morgan's scaled likelihood.
+others: neither raised nor lowered. Within a modality evidence is averaged by how fresh it is (ten frames of one second
+are not ten witnesses); across modalities it is added, each scaled by its strength: reliability x coverage x calibrated
+confidence. The product of experts with tempered exponents is Hinton's (Neural Computation 14(8), 2002, eq. 1),
+averaging in the logarithm is the logarithmic opinion pool (Genest and Zidek, Statistical Science 1(1), 1986), dividing
+the prior out is Bourlard and Morgan's scaled likelihood (Connectionist Speech Recognition, 1994, ch. 7).
 """
 
 from __future__ import annotations
@@ -76,38 +78,37 @@ class Fused:
 def expert(readings: Sequence[Reading], reliability: float) -> Expert | None:
     """All readings of one modality to its expert; None where nothing weighs anything.
 
-    Coverage is 1 - prod(1 - weight): one fresh reading covers a window as well as many. Strength is
-    reliability x coverage.
+    Evidence and confidence are averages over the readings by weight. Coverage is 1 - prod(1 - weight): one fresh
+    reading covers a window as well as many. Strength is reliability x coverage x confidence.
     """
     total, missed, confidence = 0.0, 1.0, 0.0
     evidence = np.zeros(len(EMOTIONS))
     vad, vad_weight = np.zeros(3), 0.0
-    names: dict[str, None] = {}
+    names: set[str] = set()
     for r in readings:
         if r.weight <= 0:
             continue
-        weight = r.weight * r.confidence
         for i, name in enumerate(EMOTIONS):
             if name in r.emotions:
                 prior = max(r.prior.get(name, 1 / len(r.emotions)), FLOOR)
-                evidence[i] += weight * math.log(max(r.emotions[name], FLOOR) / prior)
-                names[name] = None
-        total += weight
+                evidence[i] += r.weight * math.log(max(r.emotions[name], FLOOR) / prior)
+                names.add(name)
+        total += r.weight
         missed *= 1.0 - min(r.weight, 1.0)
-        confidence += weight * r.confidence
+        confidence += r.weight * r.confidence
         if r.vad is not None:
-            vad += weight * np.asarray(r.vad)
-            vad_weight += weight
+            vad += r.weight * np.asarray(r.vad)
+            vad_weight += r.weight
     if total <= 0:
         return None
-    coverage = 1.0 - missed
+    coverage, confidence = 1.0 - missed, confidence / total
     measured = tuple(float(v) for v in vad / vad_weight) if vad_weight > 0 else None
     return Expert(
         evidence / total,
         tuple(n for n in EMOTIONS if n in names),
         coverage,
-        confidence / total,
-        reliability * coverage,
+        confidence,
+        reliability * coverage * confidence,
         (measured[0], measured[1], measured[2]) if measured else None,
     )
 
@@ -115,39 +116,31 @@ def expert(readings: Sequence[Reading], reliability: float) -> Expert | None:
 def fuse(experts: Mapping[str, Expert], prior: Mapping[str, float]) -> Fused | None:
     """Experts by modality and the deployment prior to one estimate; None where no expert is present.
 
-    p(e) is proportional to prior(e) exp(S sum_m w_m evidence_m(e)), where w = softmax over the present modalities of
-    log(strength x confidence), and S = sum of strengths: agreeing modalities make it more certain than each alone.
+    p(e) is proportional to prior(e) exp(sum_m strength_m evidence_m(e)) over the emotions that somebody present
+    supports. A modality's weight is its share of the strength, the softmax of log(strength) over the present ones.
     """
     present = {m: e for m, e in experts.items() if e.strength > 0}
     if not present:
         return None
-    gate = np.array([math.log(e.strength) + math.log(max(e.confidence, FLOOR)) for e in present.values()])
-    weights = np.exp(gate - gate.max())
+    weights = np.array([e.strength for e in present.values()])
     weights /= weights.sum()
-    total = sum(e.strength for e in present.values())
-    logits = np.array([math.log(max(prior.get(n, 1 / len(EMOTIONS)), FLOOR)) for n in EMOTIONS])
-    for w, e in zip(weights, present.values(), strict=True):
-        logits = logits + total * w * e.evidence
     able = np.array([any(n in e.supports for e in present.values()) for n in EMOTIONS])
+    logits = _log_prior(prior)
+    for e in present.values():
+        logits = logits + e.strength * e.evidence
     p = _softmax(np.where(able, logits, -np.inf))
     vads = [e.vad if e.vad is not None else derived_vad(_alone(e, prior)) for e in present.values()]
-    mixed = sum(float(w) * np.asarray(v) for w, v in zip(weights, vads, strict=True))
-    valence, arousal, dominance = (float(v) for v in np.asarray(mixed))
+    valence, arousal, dominance = (float(weights @ np.array(axis)) for axis in zip(*vads, strict=True))
     return Fused(
         emotions={n: float(p[i]) for i, n in enumerate(EMOTIONS) if able[i]},
         weights={m: float(w) for m, w in zip(present, weights, strict=True)},
         confidence=float(p.max()),
         conflict=conflict(present, weights, prior),
-        supported={n: [m for m, e in present.items() if n in e.supports] for n in EMOTIONS if any_supports(present, n)},
+        supported={n: [m for m, e in present.items() if n in e.supports] for i, n in enumerate(EMOTIONS) if able[i]},
         vad=(valence, arousal, dominance),
         vad_measured=all(e.vad is not None for e in present.values()),
         experts=present,
     )
-
-
-def any_supports(experts: Mapping[str, Expert], emotion: str) -> bool:
-    """Whether any expert can speak for an emotion."""
-    return any(emotion in e.supports for e in experts.values())
 
 
 def conflict(experts: Mapping[str, Expert], weights: NDArray[np.float64], prior: Mapping[str, float]) -> float:
@@ -190,8 +183,11 @@ def _alone(e: Expert, prior: Mapping[str, float]) -> dict[str, float]:
 
 
 def _logits(e: Expert, prior: Mapping[str, float]) -> NDArray[np.float64]:
-    deployed: NDArray[np.float64] = np.array([math.log(max(prior.get(n, 1 / len(EMOTIONS)), FLOOR)) for n in EMOTIONS])
-    return e.evidence + deployed
+    return np.asarray(_log_prior(prior) + e.strength * e.evidence)
+
+
+def _log_prior(prior: Mapping[str, float]) -> NDArray[np.float64]:
+    return np.array([math.log(max(prior.get(n, 1 / len(EMOTIONS)), FLOOR)) for n in EMOTIONS])
 
 
 def _softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,24 +23,32 @@ from streamer.operator import Context
 from streamer.windows import Piece, Window
 
 DECIMALS = 6
-HALF_LIFE: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(6000)}
-RELIABILITY: dict[Modality, float] = {"face": 1.0, "voice": 0.6, "text": 1.0}
+HALF_LIFE: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(4000)}
+RELIABILITY: dict[Modality, float] = {"face": 2.0, "voice": 0.5, "text": 2.5}
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How evidence fades and is weighed.
 
-    `reliability` scales each modality's evidence: 1 takes its calibrated probabilities at their word; less where its
-    model was trained on other recordings than it hears. `prior` is the deployment's, uniform where it isn't given.
-    An estimate whose likeliest emotion has less than `abstain_below` is withheld.
+    `reliability` is how far a modality's evidence counts at full coverage and confidence; its own model's calibration
+    is on recordings like those it was trained on, this is for those that are heard here. `prior` is the deployment's,
+    uniform where it isn't given. An estimate whose likeliest emotion has less than `abstain_below` is withheld.
     """
 
     fuser: Literal["gate"] = "gate"
     half_life: dict[Modality, Duration] = msgspec.field(default_factory=lambda: dict(HALF_LIFE))
-    reliability: dict[Modality, float] = msgspec.field(default_factory=lambda: dict(RELIABILITY))
-    prior: dict[str, float] = {}
-    abstain_below: float = 0.2
+    reliability: dict[Modality, Annotated[float, msgspec.Meta(ge=0, le=10)]] = msgspec.field(
+        default_factory=lambda: dict(RELIABILITY)
+    )
+    prior: dict[str, Annotated[float, msgspec.Meta(gt=0, le=1)]] = {}
+    abstain_below: Share = 0.2
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.prior.keys() - set(EMOTIONS))
+        if unknown:
+            raise ValueError(f"prior: no emotion {', '.join(unknown)}; there are {', '.join(EMOTIONS)}")
 
 
 class FuseAffect:
