@@ -28,7 +28,7 @@ from streamer.media import Event
 from streamer.topology import Topology, load_topology
 
 WARM_UP_S = 5
-LINGER_S = 7
+LINGER_S = 3
 TARGET_MS = 150
 NAMES = {
     "frame_to_affect_live": "frame event time -> affect_live",

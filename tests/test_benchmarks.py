@@ -2,17 +2,21 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import latency, machine
+from benchmarks import latency, machine, p95
 from benchmarks.latency import latencies
 from benchmarks.live_check import compare
 from benchmarks.load import Sent
+from benchmarks.observed import closed_windows, finals, observe, observe_kept, read_log, sensing_only
+from benchmarks.real_path import benchmark_settings
 from benchmarks.segments import Segment, find_sessions, predict, read_segments
 from benchmarks.sessions_report import judge, table
 from benchmarks.statistics import (
@@ -24,9 +28,16 @@ from benchmarks.statistics import (
     risk_coverage,
 )
 from kernels.emotions import SEVEN
+from operators.fuse_affect import Params
 from operators.payloads import AffectEvent, ModalityReading, RankedList
 from streamer.errors import MediaError
-from streamer.payloads import WorkerReport
+from streamer.payloads import WorkerReport, decode
+from streamer.replay import session_events, simulate
+from streamer.settings import Settings
+from streamer.topology import Topology, load_topology
+from streamer.windows import WindowSpec
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PREDICTIONS = st.lists(
     st.builds(
@@ -242,3 +253,77 @@ def test_the_machine_is_described_with_its_versions_and_models() -> None:
     facts = machine.describe()
     assert facts["cores"] == len(os.sched_getaffinity(0))
     assert any("openvino" in line for line in machine.lines(facts))
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("STREAMER_CONTEXT", "research")
+    monkeypatch.setenv("STREAMER_ACCEPT_LICENCES", "unsettled")
+    return benchmark_settings().model_copy(update={"queue": "all"})
+
+
+@pytest.fixture
+def text_only() -> Topology:
+    whole = load_topology(ROOT / "topology.yaml")
+    kept = {n: o for n, o in whole.operators.items() if n in ("sense_text", "fuse_affect")}
+    return replace(whole, operators=kept)
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    folder = tmp_path / "session"
+    folder.mkdir()
+    lines = [(400, "I am so happy today, thank you!"), (4100, "this is awful, I hate it"), (7900, "what?!")]
+    text = "".join(json.dumps({"event_time_ms": at, "text": said}) + "\n" for at, said in lines)
+    (folder / "chat.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+async def test_reading_a_log_again_gives_the_finals_of_the_pipeline(
+    chat: Path, text_only: Topology, settings: Settings
+) -> None:
+    fuse = text_only.operators["fuse_affect"]
+    assert isinstance(fuse.params, Params)
+    assert isinstance(fuse.window, WindowSpec)
+    broker = await simulate({"session": session_events(chat, ["text"])}, text_only, settings)
+    theirs = [decode(m.value, AffectEvent) for m in broker.messages("affect_events")]
+    log = await observe(chat, text_only, settings)
+    windows = closed_windows(log, fuse.window, {m: int(d) for m, d in fuse.params.half_life.items()})
+    ours = await finals(windows, fuse.params, settings)
+    assert len(theirs) >= 9
+    assert [msgspec.structs.replace(e, emitted_at_ms=0) for e in ours] == [
+        msgspec.structs.replace(e, emitted_at_ms=0) for e in theirs
+    ]
+    assert all(e.abstained for e in await finals(windows, fuse.params, settings, "face"))
+    assert any(not e.abstained for e in await finals(windows, fuse.params, settings, "text"))
+
+
+def test_a_log_is_made_once_and_kept_under_the_name_of_what_it_depends_on(
+    chat: Path, text_only: Topology, settings: Settings, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    path = observe_kept(chat, text_only, settings, kept)
+    written = path.stat().st_mtime_ns
+    assert any(entry.value is not None for entry in read_log(path))
+    assert observe_kept(chat, text_only, settings, kept) == path
+    assert path.stat().st_mtime_ns == written
+    (chat / "chat.jsonl").write_text('{"event_time_ms": 400, "text": "something else"}\n', encoding="utf-8")
+    assert observe_kept(chat, text_only, settings, kept) != path
+
+
+def test_the_ranker_is_left_out_of_quality_measurements() -> None:
+    assert "rank_items" not in sensing_only(load_topology(ROOT / "topology.yaml")).operators
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("settings")
+def test_latency_is_measured_on_the_real_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "p95.json"
+    topology = str(ROOT / "topology.yaml")
+    assert p95.main(["--seconds", "8", "--sessions", "1", "--topology", topology, "--json", str(out)]) == 0
+    (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    assert run["latency_ms"]["frame_to_affect_live"]["count"] >= 20
+    assert all(run["latency_ms"][name]["count"] for name in ("closing_to_final", "candidates_to_ranked"))
+    assert run["stages_ms"]["sense_face"]["detect"]["p50"] > 0
+    assert "frame event time -> affect_live" in capsys.readouterr().out
