@@ -1,14 +1,10 @@
 """The voice network in PyTorch: masked log-mel and pitch frames in, four logits and a 128-wide embedding out.
 
-Three small members listen to one piece in different ways and their logits are averaged; their embeddings lie side by
-side. `pitch` knows how high the voice is, `melody` only how its pitch moves around its own mean, `timbre` no pitch at
-all. Each: convolutions over time with dilation, then mean, deviation and attentive pooling over frames (x-vectors,
-Snyder et al., ICASSP 2018; attentive pooling, Okabe et al., Interspeech 2018, eq. 3-5).
+Convolutions over time with dilation, then mean, deviation and attentive pooling over frames (x-vectors, Snyder et al.,
+ICASSP 2018; attentive pooling, Okabe et al., Interspeech 2018, eq. 3-5).
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +12,8 @@ from torch import Tensor, nn
 from kernels.log_mel import BANDS
 from kernels.speech import FEATURES
 
-View = Literal["pitch", "melody", "timbre"]
-MEMBERS: dict[View, int] = {"pitch": 44, "melody": 42, "timbre": 42}
-"""The members and how wide a part of the embedding each one makes."""
-WIDTH = 48
-EMBEDDING = sum(MEMBERS.values())
+WIDTH = 64
+EMBEDDING = 128
 CLASSES = 4
 
 
@@ -38,34 +31,28 @@ class Block(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return torch.relu(self.norm(self.convolution(x))) * mask
 
 
-class Member(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """One way to listen: each band's mean over the piece is taken off it, and pitch is read as `view` says."""
+class Voice(nn.Module):  # type: ignore[misc]  # torch is not typed here
+    """One piece of speech to one answer; each band's mean over the piece is taken off it: microphones differ there."""
 
-    def __init__(self, view: View, embedding: int, dropout: float) -> None:
+    def __init__(self, dropout: float = 0.3) -> None:
         super().__init__()
-        self.view = view
         self.first = Block(FEATURES, WIDTH, 5, stride=2)
         self.second = Block(WIDTH, WIDTH, 3, 2)
         self.third = Block(WIDTH, WIDTH, 3, 3)
         self.widen = nn.Conv1d(WIDTH, 2 * WIDTH, 1)
         self.attend = nn.Conv1d(2 * WIDTH, 1, 1)
         self.norm = nn.BatchNorm1d(6 * WIDTH)
-        self.embed = nn.Linear(6 * WIDTH, embedding)
-        self.decide = nn.Linear(embedding, CLASSES)
+        self.embed = nn.Linear(6 * WIDTH, EMBEDDING)
+        self.decide = nn.Linear(EMBEDDING, CLASSES)
         self.drop_bands, self.drop = nn.Dropout1d(0.1), nn.Dropout(dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, frames, 67) and mask (n, frames) to logits (n, 4) and its part of the embedding."""
+        """Features (n, frames, 67) and mask (n, frames) to logits (n, 4) and embedding (n, 128); frames is even."""
         x, m = features.transpose(1, 2), mask[:, None]
-        mel, voicing, octaves, voiced = x.split([BANDS, 1, 1, 1], dim=1)
+        mel, rest = x.split([BANDS, FEATURES - BANDS], dim=1)
         mel = (mel - (mel * m).sum(2, keepdim=True) / m.sum(2, keepdim=True)) * m
-        if self.view == "melody":
-            own = (octaves * voiced).sum(2, keepdim=True) / (voiced.sum(2, keepdim=True) + 1.0)
-            octaves = (octaves - own) * voiced
-        elif self.view == "timbre":
-            octaves = octaves * 0.0
         half = m[:, :, ::2]
-        x = self.drop_bands(self.first(torch.cat([mel, voicing, octaves, voiced], dim=1), half))
+        x = self.drop_bands(self.first(torch.cat([mel, rest], dim=1), half))
         x = x + self.second(x, half)
         x = x + self.third(x, half)
         x = torch.relu(self.widen(x))
@@ -76,16 +63,3 @@ class Member(nn.Module):  # type: ignore[misc]  # torch is not typed here
         pooled = torch.cat([mean, deviation, (x * weight).sum(2)], dim=1)
         embedding = torch.relu(self.embed(self.drop(self.norm(pooled))))
         return self.decide(self.drop(embedding)), embedding
-
-
-class Voices(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """The members together: mean of their logits, embeddings side by side."""
-
-    def __init__(self, members: list[Member]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, 300, 67) and mask (n, 300) to logits (n, 4) and embedding (n, 128)."""
-        found = [member(features, mask) for member in self.members]
-        return torch.stack([logits for logits, _ in found]).mean(0), torch.cat([e for _, e in found], dim=1)
