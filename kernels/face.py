@@ -29,6 +29,11 @@ class Square(NamedTuple):
         """This square moved a share of the way to another."""
         return Square(*(a + share * (b - a) for a, b in zip(self, other, strict=True)))
 
+    def holds_centre_of(self, other: Square) -> bool:
+        """Whether the other square's centre lies in this one: two sightings of one face, not two faces."""
+        x, y = other.x + other.side / 2 - self.x, other.y + other.side / 2 - self.y
+        return 0 <= x <= self.side and 0 <= y <= self.side
+
     def overlap(self, other: Square) -> float:
         """Intersection over union, in [0, 1]."""
         wide = min(self.x + self.side, other.x + other.side) - max(self.x, other.x)

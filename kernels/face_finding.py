@@ -21,6 +21,8 @@ Grey = NDArray[np.uint8]
 _NEAR = 1.6
 """The neighbourhood searched around the last face, in sides."""
 _TEMPLATE_PX = 40
+_BENT = 14.0
+"""Degrees a head may be bent aside for a second look: the cascade itself bears about as many."""
 
 
 class DetectorError(ValueError):
@@ -30,8 +32,11 @@ class DetectorError(ValueError):
 class Detector(Protocol):
     """Finds faces in one picture, with FER2013's framing: forehead to chin fill the square."""
 
-    def search(self, grey: Grey, min_px: int) -> list[Square]:
-        """All faces of the picture with a side of `min_px` or more, largest first."""
+    def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
+        """All faces of the picture with a side of `min_px` or more, largest first.
+
+        `attempt` counts the searches in vain before this one: a costly detector may try something else each time.
+        """
         ...
 
     def confirm(self, grey: Grey, near: Square) -> Square | None:
@@ -45,7 +50,7 @@ class Pace:
 
     following_ms: int = 500
     lost_ms: int = 90
-    hold_ms: int = 1500
+    hold_ms: int = 2000
     match: float = 0.72
 
 
@@ -57,6 +62,7 @@ class Track:
     faces: int
     searched_ms: int
     seen_ms: int
+    misses: int = 0
     template: Grey | None = None
 
 
@@ -84,17 +90,18 @@ class FaceFinder:
         return self._follow(grey, at_ms, track) or self._search(grey, at_ms, replace(track, square=None))
 
     def _search(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
-        found = self._detector.search(grey, self._min_px)
+        found = self._detector.search(grey, self._min_px, track.misses if track else 0)
         known = track.square if track else None
         if found:
             square = max(found, key=lambda s: s.overlap(known)) if known else found[0]
             if known is not None and square.overlap(known) > 0.3:  # noqa: PLR2004 - the same face
                 square = known.towards(square, 0.5)
-            return Track(square, len(found), at_ms, at_ms, _picture(grey, square))
+            others = [s for s in found if not square.holds_centre_of(s)]
+            return Track(square, 1 + len(others), at_ms, at_ms, template=_picture(grey, square))
         followed = self._follow(grey, at_ms, track) if track is not None and known is not None else None
         if followed is not None:
-            return replace(followed, faces=1, searched_ms=at_ms)
-        return Track(None, 0, at_ms, at_ms)
+            return replace(followed, faces=1, searched_ms=at_ms, misses=followed.misses + 1)
+        return Track(None, 0, at_ms, at_ms, misses=track.misses + 1 if track else 1)
 
     def _follow(self, grey: Grey, at_ms: int, track: Track) -> Track | None:
         """The known face in this picture, by the detector or by its own last look; None where it isn't there."""
@@ -125,13 +132,17 @@ class CascadeDetector:
             raise DetectorError(f"OpenCV {cv2.__version__} has no {name}: install opencv-python-headless<5")
         self._equalise: Callable[[Grey], Grey] = cv2.createCLAHE(2.0, (4, 4)).apply
 
-    def search(self, grey: Grey, min_px: int) -> list[Square]:
-        """See `Detector`; a picture without faces is searched once more with its contrast evened out."""
+    def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
+        """See `Detector`; where nothing is found, a second look: by turns with finer steps and the head bent aside."""
         scale = min(1.0, 30 / min_px, 320 / max(grey.shape))
         small = _resized(grey, scale)
         least = max(round(min_px * scale), 20)
-        found = self._detect(small, 1.06, 2, least, 0) or self._detect(self._equalise(small), 1.06, 2, least, 0)
-        return sorted((Square(x / scale, y / scale, s / scale) for x, y, s in found), key=lambda s: -s.side)
+        found = self._detect(small, 1.05, 2, least, 0)
+        if not found:
+            even, angle = self._equalise(small), (0, _BENT, -_BENT)[attempt % 3]
+            found = self._detect_turned(even, angle, least) if angle else self._detect(even, 1.03, 3, least, 0)
+        squares = (Square(x / scale, y / scale, s / scale) for x, y, s in found)
+        return sorted(squares, key=lambda s: s.side, reverse=True)
 
     def confirm(self, grey: Grey, near: Square) -> Square | None:
         """See `Detector`: one sighting is enough where a face is known to be."""
@@ -142,12 +153,27 @@ class CascadeDetector:
         squares = [Square(x + left / scale, y + top / scale, s / scale) for left, top, s in found]
         return max(squares, key=near.overlap, default=None)
 
-    def _detect(self, grey: Grey, step: float, neighbours: int, least: int, most: int) -> list[tuple[int, int, int]]:
+    def _detect_turned(self, grey: Grey, angle: float, least: int) -> list[tuple[float, float, float]]:
+        """Faces of a picture turned by `angle` degrees, each square at its place in the picture as it was."""
+        centre = (grey.shape[1] / 2, grey.shape[0] / 2)
+        turn = self._cv2.getRotationMatrix2D(centre, angle, 1.0)
+        border = self._cv2.BORDER_REPLICATE
+        turned = np.asarray(self._cv2.warpAffine(grey, turn, (grey.shape[1], grey.shape[0]), borderMode=border))
+        back = self._cv2.invertAffineTransform(turn)
+        found = []
+        for x, y, side in self._detect(turned, 1.04, 3, least, 0):
+            middle = back @ (x + side / 2, y + side / 2, 1.0)
+            found.append((float(middle[0]) - side / 2, float(middle[1]) - side / 2, side))
+        return found
+
+    def _detect(
+        self, grey: Grey, step: float, neighbours: int, least: int, most: int
+    ) -> list[tuple[float, float, float]]:
         if min(grey.shape) < least:
             return []
         limits: dict[str, Any] = {"minSize": (least, least)} | ({"maxSize": (most, most)} if most else {})
         boxes: Sequence[Sequence[int]] = self._cascade.detectMultiScale(grey, step, neighbours, **limits)
-        return [(int(x), int(y), int(w)) for x, y, w, _ in boxes]
+        return [(float(x), float(y), float(w)) for x, y, w, _ in boxes]
 
 
 class YunetDetector:
@@ -167,8 +193,8 @@ class YunetDetector:
         except cv2.error as error:
             raise DetectorError(f"detector {path}: OpenCV doesn't take it as a YuNet model ({error.err})") from None
 
-    def search(self, grey: Grey, min_px: int) -> list[Square]:
-        """See `Detector`."""
+    def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
+        """See `Detector`; every attempt is the same."""
         scale = min(1.0, 30 / min_px, 640 / max(grey.shape))
         squares = [Square(*(v / scale for v in s)) for s in self._detect(_resized(grey, scale))]
         return sorted((s for s in squares if s.side >= min_px), key=lambda s: -s.side)

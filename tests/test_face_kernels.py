@@ -131,6 +131,21 @@ def test_no_face_is_found_in_empty_rooms(finder: FaceFinder) -> None:
     assert all(follow(finder, empty_room(seed=n))[0].square is None for n in range(20))
 
 
+def test_a_bent_head_is_found_within_three_pictures(finder: FaceFinder) -> None:
+    turn = cv2.getRotationMatrix2D((160, 140), 24, 1.0)
+    bent = np.asarray(cv2.warpAffine(portrait(), turn, (320, 240), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    assert any(t.square is not None for t in follow(finder, bent, bent, bent))
+
+
+def test_two_sightings_of_one_face_are_one_face() -> None:
+    class Twice(Blind):
+        def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
+            return [TRUE, Square(TRUE.x + 30, TRUE.y + 50, 60)]
+
+    (track,) = follow(FaceFinder(Twice()), portrait())
+    assert track.faces == 1
+
+
 def test_a_face_that_leaves_is_not_held(finder: FaceFinder) -> None:
     tracks = follow(finder, portrait(), portrait(), *[empty_room()] * 3)
     assert [t.square is None for t in tracks] == [False, False, True, True, True]
@@ -151,7 +166,7 @@ class Blind:
     def __init__(self) -> None:
         self.searches = 0
 
-    def search(self, grey: Grey, min_px: int) -> list[Square]:
+    def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
         self.searches += 1
         return [TRUE] if self.searches == 1 else []
 
