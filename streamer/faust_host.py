@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ TABLES_EVERY_MS = 50
 READY_S = 30.0
 STOP_S = 5.0
 SESSION_S, HEARTBEAT_S, COMMIT_EVERY_S = 10.0, 0.5, 1.0
+POLL_S = 0.1
 
 
 class FaustHost:
@@ -59,7 +60,7 @@ class FaustHost:
 
     def __init__(self, spec: OperatorSpec, topology: Topology, broker: Broker, context: Context, address: str) -> None:
         self._spec, self._topology, self._broker, self._address = spec, topology, broker, address
-        self._state = _State()
+        self._state = _State(topology.partitions)
         self.context = context = replace(context, tables={**context.tables, STATE: self._state})
         self.operator: Operator = spec.found.build(spec.params, context)
         self._payloads = {name: topology.topics[name].type for name in spec.reads}
@@ -131,6 +132,7 @@ class FaustHost:
         folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="affectstream-faust-"))
         self._app = _faust_app(name, self._address, folder, self.context.settings)
         self._state.table = _state_table(self._app, self._topology.partitions)
+        self._state.owned = self._partitions
         self._app.agent(self._app.topic(*self._spec.reads, **_RAW), name=self._spec.name)(self._agent)
         try:
             async with asyncio.timeout(READY_S):
@@ -203,10 +205,15 @@ _RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_
 
 
 class _State(MutableMapping[str, bytes]):
-    """A Faust table of bytes as a mapping from text; empty until Faust has made the table."""
+    """A Faust table of bytes as a mapping from text; empty until Faust has made the table.
 
-    def __init__(self) -> None:
+    Faust keeps standby copies and what was of lost partitions in the same table: iteration leaves them out.
+    """
+
+    def __init__(self, partitions: int) -> None:
         self.table: MutableMapping[bytes, bytes] = {}
+        self.owned: Callable[[], Collection[int]] = tuple
+        self._partitions = partitions
 
     def __getitem__(self, key: str) -> bytes:
         return self.table[_bytes(key)]
@@ -218,14 +225,20 @@ class _State(MutableMapping[str, bytes]):
         del self.table[_bytes(key)]
 
     def __iter__(self) -> Iterator[str]:
-        return (key.decode(errors="surrogateescape") for key in list(self.table))
+        owned = self.owned()
+        keys = [key for key in self.table if _partition_of(key, self._partitions) in owned]
+        return (key.decode(errors="surrogateescape") for key in keys)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return sum(1 for _ in self)
 
 
 def _bytes(key: str) -> bytes:
     return key.encode(errors="surrogateescape")
+
+
+def _partition_of(key: bytes, partitions: int) -> int:
+    return partition_for(key.partition(b"\0")[0], partitions)
 
 
 def _refuse(record: Record[Any], why: Refusal) -> Record[Any]:
@@ -247,6 +260,28 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
         def _new_consumer_thread(self) -> Any:
             return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+        async def on_partitions_revoked(self, revoked: Any) -> None:
+            """Commit what is done before another worker may get it; Faust would forget it: it would be done again."""
+            await self.commit()
+            await super().on_partitions_revoked(revoked)
+
+        async def perform_seek(self) -> None:
+            """Go back to what is committed; where nothing is, Faust's own would stay where it had read to."""
+            await super().perform_seek()
+            data = [tp for tp in self.assignment() if not self._is_changelog_tp(tp) and not self._committed_offset[tp]]
+            if data:
+                await self.seek_wait({tp: max(at, 0) for tp, at in (await self.earliest_offsets(*data)).items()})
+
+        async def _wait_next_records(self, timeout: float) -> Any:
+            if not self.flow_active:
+                idle.set()
+                await self.wait(self.can_resume_flow)
+            idle.clear()
+            return await super()._wait_next_records(min(timeout, POLL_S))
+
+    idle = asyncio.Event()
+    idle.set()
+
     class Transport(driver.Transport):  # type: ignore[misc]  # faust publishes no types to mypy here
         Consumer = QuickConsumer
 
@@ -267,9 +302,20 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
         topic_allow_declare=False,  # every topic exists before Faust starts
         topic_disable_leader=True,
         web_enabled=False,
+        env={},  # or its environment variables (BROKER_URL, WEB_ENABLED) would win over what is said here
         **({"consumer_group_instance_id": settings.worker} if settings.worker else {}),
     )
     app.transport = Transport(app.conf.broker_consumer, app)
+
+    async def hold_still(*_: object, **__: object) -> None:
+        """Stop reading while Faust goes back to the committed offsets after a rebalance; it starts again by itself.
+
+        Faust lets records flow before it seeks, then empties its buffers: what came in between would be lost.
+        """
+        app.consumer.stop_flow()
+        await asyncio.wait_for(idle.wait(), SESSION_S)
+
+    app.on_rebalance_complete.connect(hold_still, weak=False)
     return app
 
 
@@ -279,7 +325,7 @@ def _state_table(app: Any, partitions: int) -> Any:
 
     class StateTable(Table):  # type: ignore[misc]  # faust publishes no types to mypy here
         def partition_for_key(self, key: bytes) -> int:
-            return partition_for(key.partition(b"\0")[0], partitions)
+            return _partition_of(key, partitions)
 
     table = StateTable(app, name=STATE, key_type=bytes, value_type=bytes, partitions=partitions)
     return app.tables.add(table)

@@ -188,6 +188,11 @@ def order(ranked: RankedList) -> list[str]:
     return [i.item_id for i in ranked.items]
 
 
+def held(host: FaustHost) -> set[str]:
+    """The sessions a host keeps state of."""
+    return {key.partition("\0")[0] for key in host.context.tables["state"]}
+
+
 async def test_candidates_are_answered_and_ranked_again_when_affect_moves(bench: Bench) -> None:
     async with bench.running() as host:
         await bench.request()
@@ -276,8 +281,8 @@ async def test_a_consent_withdrawn_while_nobody_ran_restores_the_base_order_at_s
 async def test_when_one_of_two_workers_leaves_the_other_goes_on_with_its_sessions(bench: Bench) -> None:
     sessions = [f"{bench.session}-{i}" for i in range(8)]
     async with AsyncExitStack() as stays:
-        async with bench.running():
-            await stays.enter_async_context(bench.running())
+        async with bench.running() as leaves:
+            remains = await stays.enter_async_context(bench.running())
             for session in sessions:
                 bench.session = session
                 await bench.consent(affect_ranking=True)
@@ -286,13 +291,21 @@ async def test_when_one_of_two_workers_leaves_the_other_goes_on_with_its_session
             for session in sessions:
                 bench.session = session
                 assert len(await bench.lists(1)) == 1
+            assert held(leaves) | held(remains) >= set(sessions)
+            assert not held(leaves) & held(remains)
         await asyncio.sleep(0.5)
+        assert held(remains) >= set(sessions)
         for session in sessions:
             bench.session = session
             await bench.feel(-0.6)
         for session in sessions:
             bench.session = session
-            assert [(one.revision, order(one)) for one in await bench.lists(2)] == [(0, BASE), (1, LIFTED)]
+            lists = await bench.lists(2)
+            if lists[-1].cause == "request":  # at least once: a list whose answer was not committed is answered again
+                lists = await bench.lists(3)
+            assert (lists[0].revision, order(lists[0])) == (0, BASE)
+            assert (lists[-1].cause, order(lists[-1])) == ("affect", LIFTED)
+            assert [one.revision for one in lists] == list(range(len(lists)))
 
 
 class FailsOnce:
@@ -361,6 +374,16 @@ async def test_it_ends_within_two_seconds_and_leaves_no_task_thread_or_file(benc
     assert files() == files_before
     assert {t.name for t in threading.enumerate()} - threads_before <= {"asyncio_0", "asyncio_1"}
     assert logging.getLogger().handlers == handlers
+
+
+async def test_faust_does_not_listen_to_variables_that_other_programs_set(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"BROKER_URL": "kafka://127.0.0.1:1", "APP_DATADIR": "/nowhere", "WEB_ENABLED": "1"}.items():
+        monkeypatch.setenv(name, value)
+    async with bench.running():
+        await bench.request()
+        assert len(await bench.lists(1)) == 1
 
 
 async def test_a_refused_use_does_not_start_and_leaves_nothing(bench: Bench) -> None:
