@@ -98,9 +98,10 @@ class Pose:
 POSES: Mapping[str, Pose] = {
     "happiness": Pose(),
     "neutral": Pose(
-        cheek=2, chin=-1.5, eye_low=0.8,
-        half_width=17, middle=138, hang=0.5, upper_lip=2.5, lower_lip=4,
-        bare=1, brows=0.4,
+        brow_in=(0, 0.8), brow_mid=-0.6, eye_top=1.4, eye_low=0.8, eye_out=-1.2, eye_in=-0.4,
+        nose=(0, -0.9), cheek=2, chin=-1.5,
+        half_width=16, middle=138, hang=1.7, upper_lip=2.8, lower_lip=2.6,
+        bare=1, brows=0.6,
     ),
     "sadness": Pose(
         brow_in=(2.3, -6), brow_mid=5, brow_out=1.9, eye_top=3, eye_out=2.7, eye_in=-1.3,
@@ -109,10 +110,10 @@ POSES: Mapping[str, Pose] = {
         bare=1, brows=0.9, worry=0.75,
     ),
     "anger": Pose(
-        brow_in=(4.1, 8), brow_mid=-1.1, brow_out=2, eye_top=3, eye_low=-3, eye_out=-1.4, eye_in=0.5,
-        nose=(-2.1, -1.2), cheek=1.2, chin=2.5,
-        half_width=10, middle=137.4, hang=8, upper_lip=2.2, lower_lip=2.1, open=3,
-        bare=1, brows=1.2, worry=0.4, frown=0.85,
+        brow_in=(3.3, 8), brow_mid=2, brow_out=2, eye_top=3, eye_low=-3, eye_out=-2, eye_in=0.1,
+        nose=(-2.8, -3), cheek=0.7, chin=3,
+        half_width=12, middle=138.8, hang=-1, upper_lip=1.7, lower_lip=2.8, open=9,
+        bare=1, brows=1.1, frown=1.2,
     ),
 }  # fmt: skip
 MOUTH_X = 121.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Group
 from rich.text import Text
 
 from demo.board import STATE_WORDS, Board, clock_text, leading, reasons
@@ -38,9 +37,9 @@ class Frame:
     footer: str
 
 
-def render(board: Board, frame: Frame, columns: int, rows: int) -> Group:
-    """The whole screen, never more than `rows` lines of `columns`."""
-    columns, rows = max(columns, 60), max(rows, 20)
+def render(board: Board, frame: Frame, columns: int, rows: int) -> list[Text]:
+    """The whole screen: at most `rows` lines of at most `columns` (where these are at least 72 and 20)."""
+    columns, rows = max(columns, 72), max(rows, 20)
     roomy = columns >= WIDE and rows >= TALL
     lines = [*_header(frame, columns), *_playing(board, frame, columns)]
     if roomy:
@@ -55,14 +54,15 @@ def render(board: Board, frame: Frame, columns: int, rows: int) -> Group:
         lines += _happened(board, columns, rows - len(lines) - 1)
     lines = lines[: rows - 1]
     lines.append(_fit(Text(frame.footer, style="dim"), columns))
-    return Group(*lines)
+    return lines
 
 
 def _header(frame: Frame, columns: int) -> list[Text]:
     name = Text.assemble((" affectstream ", "bold reverse"), (f" {frame.label}", "bold"))
     time = clock_text(frame.at_ms)
     if frame.length_ms:
-        time = f"{_bar(frame.at_ms / frame.length_ms, 10)} {time} of {clock_text(frame.length_ms)}"
+        done = f"{_bar(frame.at_ms / frame.length_ms, 10)} " if columns >= name.cell_len + 28 else ""
+        time = f"{done}{time} of {clock_text(frame.length_ms)}"
     return [_ends(name, Text(f"{time} "), columns), _fit(Text(f" {BANNER}", style="italic dim"), columns)]
 
 

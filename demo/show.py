@@ -33,7 +33,7 @@ SESSION = "demo"
 GOAL: Literal["lift"] = "lift"
 LINGER_S = 1.8
 """After the last event, until the last windows have closed."""
-PATIENCE_S, HURRIED_S = 4.0, 0.8
+PATIENCE_S, HURRIED_S = 4.0, 0.5
 RECORDINGS = CHECKOUT / "recordings" / "demo"
 KEPT = ("affect_events", "ranked_items")
 ENVIRONMENT = {"STREAMER_CONTEXT": "demo", "STREAMER_ACCEPT_LICENCES": "unsettled"}
@@ -97,7 +97,7 @@ class Stage:
         self._broker, self._topology, self._operators, self._source = broker, topology, operators, source
         self._clock = SystemClock()
         self._board = Board(read_titles(), self._clock.now_ms())
-        footer = f"Ctrl-C ends · in another terminal: STREAMER_BROKERS={address} .venv/bin/streamer tail affect_live"
+        footer = f"Ctrl-C ends · STREAMER_BROKERS={address} streamer tail affect_live"
         self._view: View = choose_view(self._board, source, GOAL, footer)
         self._files: dict[str, TextIO] = {}
         self._kept: dict[str, int] = {}

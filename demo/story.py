@@ -73,14 +73,15 @@ SPEECH = (
 )
 CHAT = (
     (2500, "user", "I just said goodbye to my grandmother. I miss her already, I feel so sad."),
-    (9000, "user", "It was probably the last time. I can't stop crying."),
-    (15_500, "user", "And now they cancelled my train! I am so angry, this is outrageous."),
-    (19_000, "other", "Service desk: please wait, your request is being processed."),
-    (23_000, "user", "Nobody even answers. I hate how they treat people here!"),
+    (7500, "user", "It was probably the last time. I can't stop crying."),
+    (15_200, "user", "How dare they cancel my train! I'm so angry with them."),
+    (17_500, "other", "Service desk: please wait, your request is being processed."),
+    (18_500, "user", "They just lie to us! I am so mad at them."),
+    (23_500, "user", "Nobody even answers. I hate how they treat people here!"),
     (29_800, "user", "Wait, they found two seats for us! I'm so happy, thank you!"),
-    (37_000, "user", "We're going home tonight, this is wonderful!"),
-    (45_000, "user", "The train leaves from platform four at ten past nine."),
-    (55_500, "user", "Our seats are in coach twelve."),
+    (37_000, "user", "We're going home tonight. I am so happy!"),
+    (45_000, "user", "The train goes from platform four."),
+    (55_500, "user", "We sit in coach twelve."),
 )
 GRANTED_MS, WITHDRAWN_MS = 1000, 51_000
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from demo.board import Board
@@ -15,7 +15,7 @@ from demo.lines import Lines
 from demo.screen import BANNER, Frame, render
 from demo.sources import Source
 
-SMALLEST = (60, 20)
+SMALLEST = (72, 20)
 
 
 class View(Protocol):
@@ -72,7 +72,7 @@ class ScreenView:
         at_ms = min(at_ms, length) if length else at_ms
         frame = Frame(self._source.label, at_ms, length, face, voice, self._goal, f" {self._footer}")
         size = self._console.size
-        self._live.update(render(self._board, frame, size.width, size.height), refresh=True)
+        self._live.update(Group(*render(self._board, frame, size.width, size.height)), refresh=True)
 
     def stop(self) -> None:
         """Back to the first screen, as it was."""
