@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
-from demo.catalogue import read_catalogue, read_titles
-from demo.make_catalogue import make_items
-from kernels.emotions import EMOTIONS
-from kernels.taste import Trait, likeness, read_embedding, speaks_for
 from operators.payloads import (
     AffectEvent,
     Candidate,
@@ -381,58 +375,3 @@ async def test_it_opens_and_closes_in_an_allowed_use() -> None:
     await operator.open()
     assert operator.needs_from(S) is None
     await operator.close()
-
-
-def vector(*values: float) -> bytes:
-    return np.array([*values, *[0.0] * (384 - len(values))], dtype="<f2").tobytes()
-
-
-@pytest.mark.parametrize("raw", [None, b"", b"\x00" * 767, vector(), vector(float("nan")), vector(float("inf"))])
-def test_a_useless_embedding_is_no_embedding(raw: bytes | None) -> None:
-    assert read_embedding(raw) is None
-
-
-def test_likeness_is_by_embedding_else_by_tags() -> None:
-    def trait(name: str, tags: Sequence[str], raw: bytes | None = None) -> Trait:
-        return Trait(name, frozenset(tags), read_embedding(raw))
-
-    a, b = trait("a", ["x", "y"], vector(1, 0)), trait("b", ["y"], vector(1, 1))
-    assert likeness(a, b) == pytest.approx(2**-0.5, abs=1e-3)
-    assert likeness(a, b, np.array([1.0, 0.0] + [0.0] * 382, dtype=np.float32)) == 0.0
-    assert likeness(a, trait("c", ["y"])) == pytest.approx(0.5)
-    assert likeness(a, trait("a", [])) == 1.0
-    assert likeness(trait("d", []), trait("e", [])) == 0.0
-
-
-def test_newer_acts_weigh_more_and_the_sum_stays_within_1() -> None:
-    a, b = Trait("a", frozenset()), Trait("b", frozenset())
-    assert speaks_for([a, b], [(a, 1.0), (b, 1.0)]) == pytest.approx([0.8, 1.0])
-    assert speaks_for([a], [(a, 1.0)] * 9) == [1.0]
-
-
-def test_every_catalogue_item_has_all_that_ranking_needs() -> None:
-    items = read_catalogue(NOW)
-    assert len(items) >= 300
-    assert len({i.item_id for i in items}) == len({i.text for i in items}) == len(items) == len(read_titles())
-    for made in items:
-        assert decode(encode(made), Item) == made
-        assert made.provenance is not None
-        assert made.provenance["ai_generated"] is True
-        assert made.mood is not None
-        assert made.mood.emotion in EMOTIONS
-        assert read_embedding(made.embedding) is not None
-    corners = {(i.mood.valence > 0, i.mood.arousal > 0) for i in items if i.mood}
-    assert len(corners) == 4
-    assert {i.mood.emotion for i in items if i.mood} == set(EMOTIONS)
-
-
-def test_the_catalogue_is_what_its_parts_make() -> None:
-    made = {i["item_id"]: (f"{i['title']}. {i['text']}", i["mood"]["valence"]) for i in make_items()}
-    assert {i.item_id: (i.text, i.mood.valence) for i in read_catalogue(NOW) if i.mood} == made
-
-
-def test_what_resembles_a_liked_item_in_the_catalogue_is_of_its_kind() -> None:
-    traits = [Trait(i.item_id, frozenset(i.tags), read_embedding(i.embedding)) for i in read_catalogue(NOW)]
-    liked = next(t for t in traits if t.item_id == "music-slow-river")
-    nearest = sorted(zip(speaks_for(traits, [(liked, 1.0)]), traits, strict=True), key=lambda pair: -pair[0])[:8]
-    assert sum("slow-river" in t.item_id or "music" in t.tags or "quiet" in t.tags for _, t in nearest) >= 6
