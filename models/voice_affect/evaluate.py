@@ -62,7 +62,7 @@ def figures(p: NDArray[np.float64], utterances: Sequence[Utterance]) -> dict[str
         "uar": unweighted_recall(p, targets),
         "uar_interval_over_speakers": over_speakers(p, targets, [u.speaker for u in utterances]),
         "recall": dict(zip(LABELS, recalls(p, targets).tolist(), strict=True)),
-        "uar_by_group": {g: unweighted_recall(p[groups == g], targets[groups == g]) for g in sorted(set(groups))},
+        "uar_by_group": {g: unweighted_recall(p[groups == g], targets[groups == g]) for g in ("f", "m") if g in groups},
         "confusion": confusion(p, targets).tolist(),
         **asdict(calibration(p, targets)),
     }

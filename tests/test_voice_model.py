@@ -1,0 +1,114 @@
+"""The shipped voice model as a user gets it: its files agree, and it knows emotions in voices it never met."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kernels.calibration import softmax
+from kernels.engines import MODELS, Engine, accepts, load
+from kernels.speech import PIECE_FRAMES, listen, stack_pieces, voice_features
+from models.voice_affect.corpus import LABELS, Utterance, emodb, read_audio, split_pieces
+from models.voice_affect.scores import calibration, over_speakers, read_folds, unweighted_recall
+from tests.voices import ALL_VOICES, pause
+
+FOLDER = MODELS / "voice_affect"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return load("voice_affect", threads=1)
+
+
+def hear(engine: Engine, samples: NDArray[np.floating]) -> NDArray[np.float64]:
+    features, mask = stack_pieces(split_pieces(voice_features(listen(samples))))
+    return softmax(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0), engine.spec.temperature)
+
+
+def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
+    assert engine.spec.licence == "free"
+    assert accepts(engine.spec, "") is None
+    assert tuple(engine.spec.labels) == LABELS
+    assert sum(engine.spec.prior.values()) == pytest.approx(1.0)
+    assert 0.25 < engine.spec.temperature < 4.0
+    for name in ("card.md", "LICENSE", "NOTICE"):
+        assert (FOLDER / name).stat().st_size > 200, name
+
+
+def test_logits_and_a_128_wide_embedding_come_out_finite(engine: Engine) -> None:
+    features, mask = stack_pieces([voice_features(listen(pause(1.0) / 32768)), voice_features(listen(np.zeros(48000)))])
+    out = engine.infer({"features": features, "mask": mask})
+    assert out["logits"].shape == (2, 4)
+    assert out["embedding"].shape == (2, 128)
+    assert all(np.isfinite(values).all() for values in out.values())
+
+
+def test_it_hears_the_emotion_of_a_speaker_it_never_met(engine: Engine) -> None:
+    right = [LABELS[int(hear(engine, read_audio(path)).argmax())] == emotion for emotion, path in ALL_VOICES]
+    assert len(right) == 12
+    assert sum(right) >= 10
+
+
+def test_the_answer_does_not_depend_on_the_level_of_the_recording(engine: Engine) -> None:
+    for _, path in ALL_VOICES[::3]:
+        samples = read_audio(path)
+        np.testing.assert_allclose(hear(engine, samples * 0.2), hear(engine, samples), atol=0.05)
+
+
+def test_the_answer_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding(engine: Engine) -> None:
+    pieces = [voice_features(listen(read_audio(path)))[:PIECE_FRAMES] for _, path in ALL_VOICES[:5]]
+    features, mask = stack_pieces(pieces)
+    together = engine.infer({"features": features, "mask": mask})["logits"]
+    for row, piece in enumerate(pieces):
+        one, its_mask = stack_pieces([piece])
+        alone = engine.infer({"features": one, "mask": its_mask})["logits"][0]
+        np.testing.assert_allclose(alone, together[row], atol=1e-4)
+
+
+def test_out_of_fold_answers_are_probabilities_without_labels() -> None:
+    with (FOLDER / "folds.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == ["item", "fold", *LABELS]
+    assert len(rows) == len({row["item"] for row in rows}) == 339
+    assert len({row["fold"] for row in rows}) == 10
+    p = np.array([[float(row[name]) for name in LABELS] for row in rows])
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_answers_of_a_model_that_had_heard_the_speaker_are_an_error() -> None:
+    with (FOLDER / "folds.csv").open(encoding="utf-8", newline="") as handle:
+        row = next(csv.DictReader(handle))
+    honest = Utterance(FOLDER, row["item"], row["fold"], "f", 0)
+    assert read_folds(FOLDER / "folds.csv", [honest]).shape == (1, 4)
+    for wrong in (Utterance(FOLDER, "unknown", row["fold"], "f", 0), Utterance(FOLDER, row["item"], "other", "f", 0)):
+        with pytest.raises(ValueError, match="no row"):
+            read_folds(FOLDER / "folds.csv", [wrong])
+
+
+def test_the_data_must_be_where_it_is_said_to_be(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("data") / "emodb"
+    folder.mkdir()
+    (folder / "index.csv").write_text("file,speaker,gender,emotion\na.flac,03,m,anger\n")
+    with pytest.raises(FileNotFoundError, match="originals are not there"):
+        emodb(folder.parent)
+
+
+def test_scores_of_known_answers() -> None:
+    targets = np.array([0, 0, 0, 1, 2, 3])
+    p = np.eye(4)[[0, 0, 1, 1, 2, 3]] * 0.97 + 0.0075
+    assert unweighted_recall(p, targets) == pytest.approx((2 / 3 + 3) / 4)
+    found = calibration(p, targets)
+    assert found.nll == pytest.approx(-(5 * np.log(0.9775) + np.log(0.0075)) / 6)
+    assert found.band[0] <= found.band[1]
+    low, high = over_speakers(p, targets, ["a"] * 6)
+    assert low == high == pytest.approx(unweighted_recall(p, targets))
+
+
+def test_the_card_shows_the_temperature_and_version_that_ship(engine: Engine) -> None:
+    card = (FOLDER / "card.md").read_text(encoding="utf-8")
+    spec = json.loads((FOLDER / "model.json").read_text())
+    assert f"temperature {spec['temperature']:.2f}" in card
+    assert "estimate of expression" in card
+    assert engine.spec.id in card
