@@ -46,23 +46,28 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the whole picture is searched, and how long a face may be held without a detector seeing it."""
+    """How often the whole picture is searched, and how long a face is held unseen and its place is kept in mind."""
 
     following_ms: int = 500
     lost_ms: int = 90
     hold_ms: int = 2000
     match: float = 0.72
+    remember_ms: int = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What is kept of a session between two pictures; `faces` is the count of the last whole search."""
+    """What is kept of a session between two pictures.
+
+    `faces` is the count of the last whole search, `last` where a face was before it was lost.
+    """
 
     square: Square | None
     faces: int
     searched_ms: int
     seen_ms: int
     misses: int = 0
+    last: Square | None = None
     template: Grey | None = None
 
 
@@ -87,7 +92,9 @@ class FaceFinder:
             return self._search(grey, at_ms, track)
         if track.square is None:
             return track
-        return self._follow(grey, at_ms, track) or self._search(grey, at_ms, replace(track, square=None))
+        return self._follow(grey, at_ms, track) or self._search(
+            grey, at_ms, replace(track, square=None, last=track.square)
+        )
 
     def _search(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
         found = self._detector.search(grey, self._min_px, track.misses if track else 0)
@@ -101,7 +108,19 @@ class FaceFinder:
         followed = self._follow(grey, at_ms, track) if track is not None and known is not None else None
         if followed is not None:
             return replace(followed, faces=1, searched_ms=at_ms, misses=followed.misses + 1)
-        return Track(None, 0, at_ms, at_ms, misses=track.misses + 1 if track else 1)
+        return self._return(grey, at_ms, track)
+
+    def _return(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
+        """Nothing was found; perhaps a lost face is back where it was, where less evidence will do."""
+        if track is None:
+            return Track(None, 0, at_ms, at_ms, misses=1)
+        last = track.square or track.last
+        if last is None or at_ms - track.seen_ms > self._pace.remember_ms:
+            return Track(None, 0, at_ms, track.seen_ms, misses=track.misses + 1)
+        back = self._detector.confirm(grey, last)
+        if back is not None:
+            return Track(back, 1, at_ms, at_ms, template=_picture(grey, back))
+        return Track(None, 0, at_ms, track.seen_ms, misses=track.misses + 1, last=last)
 
     def _follow(self, grey: Grey, at_ms: int, track: Track) -> Track | None:
         """The known face in this picture, by the detector or by its own last look; None where it isn't there."""
@@ -149,7 +168,8 @@ class CascadeDetector:
         (x, y), around = _around(grey, near)
         scale = min(1.0, 40 / near.side)
         least, most = round(near.side * scale * 0.7), round(near.side * scale * 1.3)
-        found = self._detect(_resized(around, scale), 1.06, 1, max(least, 20), most)
+        small, least = _resized(around, scale), max(least, 20)
+        found = self._detect(small, 1.06, 1, least, most) or self._detect(self._equalise(small), 1.03, 1, least, most)
         squares = [Square(x + left / scale, y + top / scale, s / scale) for left, top, s in found]
         return max(squares, key=near.overlap, default=None)
 
@@ -195,7 +215,7 @@ class YunetDetector:
 
     def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
         """See `Detector`; every attempt is the same."""
-        scale = min(1.0, 30 / min_px, 640 / max(grey.shape))
+        scale = min(1.0, 60 / min_px, 640 / max(grey.shape))
         squares = [Square(*(v / scale for v in s)) for s in self._detect(_resized(grey, scale))]
         return sorted((s for s in squares if s.side >= min_px), key=lambda s: -s.side)
 

@@ -182,6 +182,21 @@ def test_a_face_the_detector_loses_is_held_by_its_looks_for_a_bounded_time() -> 
     assert held[-1].overlap(Square(98 + 12, 76, 126)) > 0.9
 
 
+def test_a_lost_face_is_first_looked_for_where_it_was() -> None:
+    class Returning(Blind):
+        def confirm(self, grey: Grey, near: Square) -> Square | None:
+            return near if grey.mean() > 120 else None
+
+    finder = FaceFinder(Returning(), pace=Pace(remember_ms=1000))
+    bright, dim = portrait(), (empty_room() * 0.5).astype(np.uint8)
+    assert bright.mean() > 120 > dim.mean()
+    soon = follow(finder, bright, *[dim] * 3, bright)
+    assert [t.square is None for t in soon] == [False, True, True, True, False]
+    finder = FaceFinder(Returning(), pace=Pace(remember_ms=1000))
+    late = follow(finder, bright, *[dim] * 12, bright)
+    assert late[-1].square is None
+
+
 def test_whole_pictures_are_searched_at_a_bounded_rate() -> None:
     detector = Blind()
     finder = FaceFinder(detector, pace=Pace(lost_ms=90))
