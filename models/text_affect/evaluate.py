@@ -1,7 +1,7 @@
 """The shipped model and GoEmotions in, the figures of the card out. `python -m models.text_affect.evaluate --data DIR`.
 
 Needs the run-time packages only. Thresholds come from the dev split; each look at the test split is appended to
-`test_log.jsonl`. `--part dev` is for choices and leaves no trace.
+`test_log.jsonl`. `--part dev` is for choices and leaves no trace; `--part latency` times one message of 32 tokens.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def calibration(logits: NDArray[np.floating], temperature: float, comments: list
     }
 
 
-def latency_ms(encoder: Encoder, tokens: int = _LATENCY_TOKENS, rounds: int = 200) -> float:
-    """Encoder in, median milliseconds of one message of so many tokens out."""
+def latency(encoder: Encoder, tokens: int = _LATENCY_TOKENS, rounds: int = 300) -> dict[str, float]:
+    """Encoder in, milliseconds of one message of so many tokens out: the median, and the least (for a busy machine)."""
     ids = np.full((1, tokens), 2000, dtype=np.int64)
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     taken = []
@@ -68,23 +68,27 @@ def latency_ms(encoder: Encoder, tokens: int = _LATENCY_TOKENS, rounds: int = 20
         begun = time.perf_counter()
         encoder.engine.infer(inputs)
         taken.append((time.perf_counter() - begun) * 1e3)
-    return float(np.median(taken[rounds // 10 :]))
+    settled = taken[rounds // 10 :]
+    return {"latency_ms_median": float(np.median(settled)), "latency_ms_least": float(np.min(settled))}
 
 
 def main() -> None:
     """Command line in, a table of figures out."""
     parser = argparse.ArgumentParser(prog="python -m models.text_affect.evaluate", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds goemotions/")
-    parser.add_argument("--part", choices=("dev", "test"), default="test")
+    parser.add_argument("--part", choices=("dev", "test", "latency"), default="test")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the model folders")
     given = parser.parse_args()
-    figures = evaluate(given.data, given.part, given.models)
+    if given.part == "latency":
+        figures = latency(Encoder(models=given.models))
+    else:
+        figures = evaluate(given.data, given.part, given.models)
     if given.part == "test":
         append_look(given.models / MODEL, figures)
-    figures["latency_ms_32_tokens"] = latency_ms(Encoder(models=given.models))
     for name, value in figures.items():
         print(f"{name:32} {value:.4f}")
-    print(f"floor of macro_f1_7 (TF-IDF, one-vs-rest): {FLOOR_SEVEN}")
+    if "macro_f1_7" in figures:
+        print(f"floor of macro_f1_7 (TF-IDF, one-vs-rest): {FLOOR_SEVEN}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from models.text_affect.split import GOEMOTIONS_LABELS, Comment, emotion_targets
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 _CANDIDATES = np.linspace(0.05, 0.8, 76)
+_DRAWS = 1000
 
 
 def sigmoid(logits: NDArray[np.floating]) -> Floats:
@@ -31,6 +32,14 @@ def f1(truth: Flags, guess: Flags) -> Floats:
     """Truth and guess (n x c) in, F1 of each class (c) out; a class that neither names scores 0."""
     hits = (truth & guess).sum(axis=0).astype(np.float64)
     return np.asarray(2 * hits / np.maximum(truth.sum(axis=0) + guess.sum(axis=0), 1), dtype=np.float64)
+
+
+def macro_f1(truth: Flags, guess: Flags) -> tuple[float, float, float]:
+    """Truth and guess (n x c) in; macro-F1 and the ends of its 95 % bootstrap interval over rows out."""
+    random, n = np.random.default_rng(0), len(truth)
+    drawn = [random.integers(0, n, n) for _ in range(_DRAWS)]
+    low, high = np.quantile([f1(truth[rows], guess[rows]).mean() for rows in drawn], [0.025, 0.975])
+    return float(f1(truth, guess).mean()), float(low), float(high)
 
 
 def seven_truth(comments: Sequence[Comment]) -> Flags:
@@ -81,10 +90,13 @@ def multi_label_scores(
 ) -> dict[str, float]:
     """The 28 logits (n x 28), comments and thresholds in, macro-F1 over 28 labels and over the seven classes out."""
     p = sigmoid(goemotions)
-    of_labels = f1(label_matrix(comments) > 0, named(p, thresholds.labels))
-    of_seven = f1(seven_truth(comments), named(seven_from_labels(p), thresholds.seven))
-    out = {"macro_f1_28": float(of_labels.mean()), "macro_f1_7": float(of_seven.mean())}
-    return out | {f"f1_7_{name}": float(value) for name, value in zip(SEVEN, of_seven, strict=True)}
+    truth_7, guess_7 = seven_truth(comments), named(seven_from_labels(p), thresholds.seven)
+    pairs = {"28": (label_matrix(comments) > 0, named(p, thresholds.labels)), "7": (truth_7, guess_7)}
+    out: dict[str, float] = {}
+    for name, (truth, guess) in pairs.items():
+        value, low, high = macro_f1(truth, guess)
+        out |= {f"macro_f1_{name}": value, f"macro_f1_{name}_low": low, f"macro_f1_{name}_high": high}
+    return out | {f"f1_7_{name}": float(value) for name, value in zip(SEVEN, f1(truth_7, guess_7), strict=True)}
 
 
 def top_class_scores(logits: NDArray[np.floating], comments: Sequence[Comment]) -> dict[str, float]:
