@@ -5,11 +5,16 @@ Frames through OpenCV, sound through FFmpeg's input of this system (PyAV). Witho
 
 from __future__ import annotations
 
+import os
 import platform
 import queue
+import shutil
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from demo.sources import Source, shelf_requests
@@ -23,6 +28,8 @@ WAIT_S = 0.2
 DRIFT_MS = 100
 """Sound that arrives this far from where its samples say is stamped anew: a device's clock is not ours."""
 HELD_EVENTS = 400
+RECORDER_S = 0.3  # a program without a sound server has ended by then
+BUFFER_BYTES = 3200  # a tenth of a second of sound: no more is waited for
 DISCLOSURE_VERSION = "demo-camera-1"
 DISCLOSURE = """
 For a minute this program would look at you through your camera and listen through your microphone, and estimate from
@@ -33,10 +40,16 @@ your expression and your voice which emotion they show. An estimate of expressio
   - What is estimated orders a list of ten made-up items on this screen, and nothing else.
   - Ctrl-C ends it at any moment. If a second face comes into the picture, neither is read.
 """
-MICROPHONES: dict[str, tuple[tuple[str, str], ...]] = {
-    "Linux": (("pulse", "default"), ("alsa", "default")),
+DEVICES: dict[str, tuple[tuple[str, str], ...]] = {
+    "Linux": (("alsa", "default"), ("alsa", "plughw:0")),
     "Darwin": (("avfoundation", ":default"), ("avfoundation", ":0")),
 }
+RECORDERS = (
+    ("parec", "--raw", "--format=s16le", f"--rate={SAMPLE_RATE_HZ}", "--channels=1", "--latency-msec=50"),
+    ("arecord", "-q", "-t", "raw", "-f", "S16_LE", "-r", str(SAMPLE_RATE_HZ), "-c", "1"),
+)
+"""What desktops record with; tried first, since they know the person's choice of microphone."""
+ALSA_CONFIGURATION = Path("/usr/share/alsa/alsa.conf")
 
 
 class NoDeviceError(StreamerError):
@@ -84,6 +97,36 @@ def agree(ask: Callable[[str], str]) -> None:
             answer = ""
         if answer.strip().lower() not in {"yes", "y", "ja", "j"}:
             raise RefusedUseError("not agreed: the camera and the microphone stay off")
+
+
+class Recorder:
+    """A recording program's standard output as a container: the part of PyAV's that is used here.
+
+    Raises:
+        OSError: it ended at once, as without a sound server.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        import av
+
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
+        self._stdout: Any = self._process.stdout
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(RECORDER_S)
+            self._stdout.close()
+            raise OSError(f"{command[0]} ended with code {self._process.returncode}")
+        options = {"sample_rate": str(SAMPLE_RATE_HZ), "ch_layout": "mono"}
+        self._container: Any = av.open(self._process.stdout, format="s16le", options=options, buffer_size=BUFFER_BYTES)
+
+    def decode(self, *, audio: int) -> Iterator[Any]:
+        """Frames of sound as they come."""
+        yield from self._container.decode(audio=audio)
+
+    def close(self) -> None:
+        """End the program."""
+        self._process.terminate()
+        self._process.wait()
+        self._stdout.close()
 
 
 class Capture:
@@ -191,14 +234,16 @@ def _open_microphone() -> tuple[Any, str]:
     """The system's microphone, or None and why."""
     import av
 
-    tried = MICROPHONES.get(platform.system(), ())
+    for command in RECORDERS:
+        if shutil.which(command[0]):
+            with suppress(OSError):
+                return Recorder(command), ""
+    if ALSA_CONFIGURATION.exists():  # PyAV's own build looks for it where it was built
+        os.environ.setdefault("ALSA_CONFIG_PATH", str(ALSA_CONFIGURATION))
     problems = []
-    for kind, device in tried:
-        if kind not in av.formats_available:
-            problems.append(f"{kind} is not in this build of FFmpeg")
-            continue
+    for kind, device in DEVICES.get(platform.system(), ()):
         try:
             return av.open(device, format=kind), ""
-        except (av.FFmpegError, OSError) as error:
-            problems.append(f"{kind} {device}: {error.strerror or type(error).__name__}")
+        except (ValueError, OSError) as error:  # no such format in this build; no such device
+            problems.append(f"{kind} {device}: {getattr(error, 'strerror', None) or error}")
     return None, "; ".join(problems) or f"no way to a microphone is known for {platform.system()}"

@@ -20,7 +20,7 @@ LAST_WORDS = 12
 # The shell becomes `streamer run`; its child reads the pipe, whose end means that the demo is gone: then it goes too.
 _GUARD = """
 exec 3<&0
-{ read -r line <&3 || kill -TERM $$; } </dev/null >/dev/null 2>&1 &
+{ read -r line <&3 || { kill $$; sleep 5; kill -9 $$; }; } </dev/null >/dev/null 2>&1 &
 exec "$@" </dev/null 3<&-
 """
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from demo import story
 from demo.__main__ import main
 from demo.board import Board, leading
-from demo.camera import Capture, agree
+from demo.camera import Capture, Recorder, agree
 from demo.catalogue import read_catalogue, read_titles
 from demo.child import Operators, OperatorsError
 from demo.lines import Lines
@@ -299,6 +299,11 @@ def test_what_a_camera_and_a_microphone_give_is_published_as_a_platform_would(fo
     for event in found.values():
         assert message(event, "you", 1_700_000_000_000, topology).value
     assert found["consents"].fields["modalities"] == ["face", "voice"]
+
+
+def test_a_recorder_that_ends_at_once_is_no_microphone() -> None:
+    with pytest.raises(OSError, match="ended with code 1"):
+        Recorder(["false"])
 
 
 async def test_operators_that_cannot_start_say_why(tmp_path: Path) -> None:
