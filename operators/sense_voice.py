@@ -185,12 +185,16 @@ class SenseVoice:
             self._infer([warm] * n)
 
     def _drop_idle(self, batch: Sequence[Record[Any]]) -> None:
-        """A source that has sent nothing for 10 s of Kafka time holds back no commit any more."""
-        newest_ms = max((record.kafka_ms for record in batch), default=0)
+        """A source that has sent nothing for 10 s of its partition's Kafka time holds back no commit any more."""
+        newest_ms: dict[int, int] = {}
+        for record in batch:
+            partition = record.origin.partition
+            newest_ms[partition] = max(record.kafka_ms, newest_ms.get(partition, 0))
         for session_id in list(self._streams):
             streams = self._streams[session_id]
-            for source_id in [s for s, stream in streams.items() if stream.newest_kafka_ms < newest_ms - IDLE_MS]:
-                del streams[source_id]
+            for source_id, stream in list(streams.items()):
+                if stream.newest_kafka_ms < newest_ms.get(stream.needs_from.partition, 0) - IDLE_MS:
+                    del streams[source_id]
             if not streams:
                 self.forget(session_id)
 
