@@ -70,6 +70,11 @@ class Engine(Protocol):
         """The backend that runs it."""
         ...
 
+    @property
+    def reasons_against(self) -> Mapping[str, Sequence[str]]:
+        """Why not the backends that come before it, by name."""
+        ...
+
     def infer(self, inputs: Arrays) -> Arrays:
         """Named inputs (n, ...) to named outputs (n, ...)."""
         ...
@@ -90,8 +95,8 @@ class Backend(Protocol):
 
 
 class _Compiled:
-    def __init__(self, spec: ModelSpec, backend: str, run: Any) -> None:
-        self.spec, self.backend, self._run = spec, backend, run
+    def __init__(self, spec: ModelSpec, backend: str, against: Mapping[str, Sequence[str]], run: Any) -> None:
+        self.spec, self.backend, self.reasons_against, self._run = spec, backend, against, run
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Named inputs (n, ...) to named outputs (n, ...)."""
@@ -135,15 +140,19 @@ def load(name: str, *, threads: int = 2, models: Path = MODELS) -> Engine:
         ModelFolderError: the folder is wrong, or no backend runs it here; lists each backend's reasons.
     """
     spec, path = read_spec(name, models), models / name / "model.onnx"
-    log, refusals = logging.getLogger("kernels"), []
+    against: dict[str, Sequence[str]] = {}
     for backend in BACKENDS:
         reasons = backend.reasons_against(path)
-        if reasons:
-            refusals.append(f"{backend.NAME}: {'; '.join(reasons)}")
-            continue
-        log.info("model %s runs on %s%s", spec.id, backend.NAME, f" (not {' | '.join(refusals)})" if refusals else "")
-        return _Compiled(spec, backend.NAME, backend.compile(path, threads))
-    raise ModelFolderError(f"models/{name}: no backend runs it here: {' | '.join(refusals)}")
+        if not reasons:
+            told = f" (not {_listed(against)})" if against else ""
+            logging.getLogger("kernels").info("model %s runs on %s%s", spec.id, backend.NAME, told)
+            return _Compiled(spec, backend.NAME, against, backend.compile(path, threads))
+        against[backend.NAME] = reasons
+    raise ModelFolderError(f"models/{name}: no backend runs it here: {_listed(against)}")
+
+
+def _listed(against: Mapping[str, Sequence[str]]) -> str:
+    return " | ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in against.items())
 
 
 def accepts(spec: ModelSpec, accepted: str) -> str | None:

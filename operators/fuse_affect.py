@@ -59,7 +59,7 @@ class FuseAffect:
         self._prior = {n: params.prior.get(n, 1 / len(EMOTIONS)) for n in EMOTIONS}
         self._priors: dict[str, Mapping[str, float]] = {}
         self.half_life_ms: Mapping[str, int] = {m: int(d) for m, d in params.half_life.items()}
-        self.models: dict[str, str] = {"fuser": f"{params.fuser}@1"}
+        context.runs.models["fuser"] = f"{params.fuser}@1"
 
     async def open(self) -> None:
         """Read the models' training priors, which fusion divides out."""

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.calibration import softmax
-from kernels.engines import Engine, ModelSpec, accepts, load
+from kernels.engines import Engine
 from kernels.face import SIZE, Square, crop, quality, trust
 from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
 from kernels.fusion import derived_vad
 from kernels.jpeg import JpegError, decode_grey
 from operators.consent import Gate, Verdict
+from operators.encoders import load_encoder
 from operators.payloads import MAX_FRAME_BYTES, Observation, VideoFrame
-from streamer.errors import RefusedUseError
 from streamer.operator import Context
 from streamer.records import Origin, Record
 
@@ -96,7 +96,7 @@ class SenseFace:
 
         Raises:
             RefusedUseError: this use, or the model's licence state, is not accepted here.
-            ModelFolderError: the model folder is incomplete or altered, or nothing on this machine runs it.
+            ModelError: the model folder is incomplete or altered, or nothing on this machine runs it.
             DetectorError: the detector's file is missing or no YuNet model.
         """
         self._gate.check_context()
@@ -146,26 +146,14 @@ class SenseFace:
     def _load(self) -> None:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
-        threads = self._context.settings.threads
-        cv2.setNumThreads(threads)
-        self._engine = load(self._params.model, threads=threads)
-        self._check_licence(self._engine.spec)
+        cv2.setNumThreads(self._context.settings.threads)
+        self._engine = load_encoder(self._params.model, self._context)
         named = self._params.detector
         detector = CascadeDetector() if named == "cascade" else YunetDetector(Path(named).expanduser())
         self._finder = FaceFinder(detector, min_px=self._params.min_face)
         self._finder.find(np.zeros((240, 320), np.uint8), 0, None)
         for n in (1, 2, 4):
             self._engine.infer({"faces": np.zeros((n, 1, SIZE, SIZE), np.float32)})
-
-    def _check_licence(self, spec: ModelSpec) -> None:
-        """The demo may use a model of unsettled licence, with a warning; anybody else has to accept it."""
-        settings = self._context.settings
-        refusal = accepts(spec, settings.accept_licences)
-        if refusal is None:
-            return
-        if settings.context != "demo" or spec.licence != "unsettled":
-            raise RefusedUseError(refusal)
-        self._context.log.warning("%s is of unsettled licence: used in the demo only, see its card", spec.id)
 
     def _read(self, glances: Sequence[_Glance]) -> _Stages:
         """Fill in what each frame shows; runs in a worker thread, one call at a time."""

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.calibration import softmax
-from kernels.engines import Engine, accepts, load
+from kernels.engines import Engine
 from kernels.text_tokens import LENGTH_STEP, TextTokens
 from operators.consent import Gate
+from operators.encoders import load_encoder
 from operators.payloads import ChatMessage, Observation
-from streamer.errors import RefusedUseError
 from streamer.operator import Context
 from streamer.payloads import Refusal
 from streamer.records import Origin, Record
@@ -69,7 +69,7 @@ class SenseText:
 
         Raises:
             RefusedUseError: this use, or a model's licence state, is not accepted here.
-            ModelFolderError: a model folder is incomplete or altered, or nothing on this machine runs it.
+            ModelError: a model folder is incomplete or altered, or nothing on this machine runs it.
         """
         self._gate.check_context()
         await asyncio.to_thread(self._load)
@@ -109,13 +109,8 @@ class SenseText:
         self._encoder = self._vad = self._tokens = None
 
     def _load(self) -> None:
-        threads = self._context.settings.threads
-        self._encoder = load(self._params.model, threads=threads)
-        self._vad = load(self._params.vad_model, threads=threads)
-        for engine in (self._encoder, self._vad):
-            refusal = accepts(engine.spec, self._context.settings.accept_licences)
-            if refusal is not None:
-                raise RefusedUseError(refusal)
+        self._encoder = load_encoder(self._params.model, self._context)
+        self._vad = load_encoder(self._params.vad_model, self._context)
         self._tokens = TextTokens(self._encoder.spec.folder / "tokenizer.json", max_tokens=self._params.max_tokens)
         # The first message of each width pays for preparing that width: let none of a person's messages be it.
         for width in range(LENGTH_STEP, self._params.max_tokens + 1, LENGTH_STEP):

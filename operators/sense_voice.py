@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.calibration import softmax
-from kernels.engines import Engine, accepts, load
+from kernels.engines import Engine
 from kernels.speech import Sound, describe_sound, listen, stack_pieces, voice_features
 from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
 from operators.consent import Gate, Verdict
+from operators.encoders import load_encoder
 from operators.payloads import AudioChunk, Observation
-from streamer.errors import RefusedUseError
 from streamer.event_time import Duration
 from streamer.operator import Context
 from streamer.payloads import Refusal
@@ -117,7 +117,7 @@ class SenseVoice:
 
         Raises:
             RefusedUseError: this use, or the model's licence state, is not accepted here.
-            ModelFolderError: the model folder is incomplete or altered, or nothing on this machine runs it.
+            ModelError: the model folder is incomplete or altered, or nothing on this machine runs it.
         """
         self._gate.check_context()
         await asyncio.to_thread(self._load)
@@ -176,10 +176,7 @@ class SenseVoice:
         self._streams.clear()
 
     def _load(self) -> None:
-        self._encoder = load(self._params.model, threads=self._context.settings.threads)
-        refusal = accepts(self._encoder.spec, self._context.settings.accept_licences)
-        if refusal is not None:
-            raise RefusedUseError(refusal)
+        self._encoder = load_encoder(self._params.model, self._context)
         warm = voice_features(listen(np.zeros(self._params.longest * PER_MS, np.float32)))
         for n in (1, 2, 4):
             self._infer([warm] * n)

@@ -25,6 +25,15 @@ from streamer.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
+class Runs:
+    """What an operator runs, for its reports: versions by model or policy, backends by model, and why not others."""
+
+    models: dict[str, str] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)
+    reasons_against: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What the runtime gives an operator: time, counts, a log, this deployment's settings, and its tables."""
 
@@ -34,6 +43,7 @@ class Context:
     metrics: Metrics = field(default_factory=Metrics)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("streamer"))
     tables: Mapping[str, MutableMapping[str, Any]] = field(default_factory=dict)
+    runs: Runs = field(default_factory=Runs)
 
     def table(self, name: str) -> Mapping[str, Any]:
         """A declared table, live: key to its latest payload.

@@ -17,13 +17,10 @@ EVERY_MS = 1000
 
 
 class Reporter:
-    """Writes what one operator did in the last second.
+    """Writes what one operator did in the last second, and what it runs on what."""
 
-    An operator may say which models it runs on what: attributes `models` (name to version) and `backend`.
-    """
-
-    def __init__(self, spec: OperatorSpec, context: Context, operator: object) -> None:
-        self._spec, self._context, self._operator = spec, context, operator
+    def __init__(self, spec: OperatorSpec, context: Context) -> None:
+        self._spec, self._context = spec, context
         self._process = psutil.Process()
         self._due_ms = context.clock.now_ms() + EVERY_MS
 
@@ -47,9 +44,9 @@ class Reporter:
             lag=lag,
             counts=counts,
             latency_ms=latency_ms,
-            models=dict(getattr(self._operator, "models", {})),
-            backend=str(getattr(self._operator, "backend", "")),
-            reasons_against=dict(getattr(self._operator, "reasons_against", {})),
+            models=dict(self._context.runs.models),
+            backend=", ".join(sorted(set(self._context.runs.backends.values()))),
+            reasons_against=dict(self._context.runs.reasons_against),
             resident_bytes=self._process.memory_info().rss,
         )
         return (Record(worker, now_ms, now_ms, report, Origin("", 0, 0), to=REPORTS),)

@@ -53,7 +53,7 @@ class Runner:
         tables = {name: topology.topics[name].type for name in spec.tables}
         self._tables = Tables(broker, tables, topology.partitions, context, built)
         self._outlet = Outlet(broker.producer(), spec, context)
-        self._reporter = Reporter(spec, context, built)
+        self._reporter = Reporter(spec, context)
         self._attempts = Attempts(spec.on_failure, context)
         self._sessions = Sessions(self.operator)
         self._committed_ms = context.clock.now_ms()

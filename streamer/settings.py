@@ -36,7 +36,6 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     cache: Path = Field(Path("~/.cache/affectstream"), description="where Kafka's jars and compiled models are kept")
     worker: str | None = Field(None, description="this worker's name; static group membership when set")
-    web_port: int = Field(0, ge=0, le=65535, description="rank_items' HTTP views; 0 leaves them off")
 
     def worker_name(self) -> str:
         """This worker's name in reports."""
