@@ -1,0 +1,31 @@
+"""A model's name in, an engine that this deployment may run out; what runs where is told in the worker's reports."""
+
+from __future__ import annotations
+
+from kernels.engines import Engine, ModelFolderError, accepts, load
+from streamer.errors import ModelError, RefusedUseError
+from streamer.operator import Context
+
+
+def load_encoder(name: str, context: Context) -> Engine:
+    """Load a model and note it for the reports; blocks, so call it in a thread.
+
+    A model of unsettled licence is warned about, and only the demo runs it without its being accepted.
+
+    Raises:
+        ModelError: its folder is incomplete or altered, or nothing on this machine runs it.
+        RefusedUseError: its licence state is not accepted here.
+    """
+    try:
+        engine = load(name, threads=context.settings.threads)
+    except ModelFolderError as error:
+        raise ModelError(str(error)) from error
+    refusal, unsettled = accepts(engine.spec, context.settings.accept_licences), engine.spec.licence == "unsettled"
+    if refusal is not None and not (unsettled and context.settings.context == "demo"):
+        raise RefusedUseError(refusal)
+    if unsettled:
+        context.log.warning("%s is of unsettled licence: see models/%s/card.md", engine.spec.id, engine.spec.name)
+    context.runs.models[engine.spec.name] = engine.spec.version
+    context.runs.backends[engine.spec.name] = engine.backend
+    context.runs.reasons_against.update({k: list(v) for k, v in engine.reasons_against.items()})
+    return engine
