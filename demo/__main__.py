@@ -9,10 +9,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from demo.show import Prepare, show
-from demo.sources import media_source, story_source
 from streamer.errors import StreamerError
+
+if TYPE_CHECKING:
+    from demo.show import Prepare
 
 EXIT_INPUT_OUTPUT, EXIT_INTERRUPTED = 74, 130
 
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(args: argparse.Namespace) -> Prepare:
     """What to play; a file or a camera that can't be used is refused before anything is started."""
+    from demo.sources import media_source, story_source
+
     if args.media is not None:
         source = media_source(args.media)
         return lambda _work, _tell: source
@@ -55,6 +59,8 @@ def _prepare(args: argparse.Namespace) -> Prepare:
 
 async def _until_stopped(prepare: Prepare) -> int:
     """`show`, cancelled by the first Ctrl-C, SIGTERM or hang-up."""
+    from demo.show import show
+
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def stop() -> None:

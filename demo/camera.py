@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from demo.sources import Source, shelf_requests
 from streamer.errors import RefusedUseError, StreamerError
@@ -110,7 +110,7 @@ class Recorder:
         import av
 
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
-        self._stdout: Any = self._process.stdout
+        self._stdout = cast("IO[bytes]", self._process.stdout)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(RECORDER_S)
             self._stdout.close()

@@ -98,9 +98,9 @@ class Pose:
 POSES: Mapping[str, Pose] = {
     "happiness": Pose(),
     "neutral": Pose(
-        brow_in=(0, 0.8), brow_mid=-0.6, eye_top=1.4, eye_low=0.8, eye_out=-1.2, eye_in=-0.4,
-        nose=(0, -0.9), cheek=2, chin=-1.5,
-        half_width=16, middle=138, hang=1.7, upper_lip=2.8, lower_lip=2.6,
+        brow_in=(0, 0.8), brow_mid=-0.7, brow_out=-0.8, eye_top=2.8, eye_low=0.8, eye_out=-2, eye_in=-0.4,
+        nose=(0, -1.8), cheek=2.2, chin=-2,
+        half_width=15.6, middle=138.5, hang=1.9, upper_lip=3.5, lower_lip=2.1,
         bare=1, brows=0.6,
     ),
     "sadness": Pose(
@@ -110,9 +110,9 @@ POSES: Mapping[str, Pose] = {
         bare=1, brows=0.9, worry=0.75,
     ),
     "anger": Pose(
-        brow_in=(3.3, 8), brow_mid=2, brow_out=2, eye_top=3, eye_low=-3, eye_out=-2, eye_in=0.1,
-        nose=(-2.8, -3), cheek=0.7, chin=3,
-        half_width=12, middle=138.8, hang=-1, upper_lip=1.7, lower_lip=2.8, open=9,
+        brow_in=(3.3, 8), brow_mid=2, brow_out=2, eye_top=3, eye_low=-3, eye_out=-1.6, eye_in=0.1,
+        nose=(-2.8, -3), cheek=0.8, chin=3,
+        half_width=12, middle=138.9, hang=-0.4, upper_lip=1.5, lower_lip=2.8, open=9,
         bare=1, brows=1.1, frown=1.2,
     ),
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -50,11 +52,15 @@ async def show(prepare: Prepare) -> int:
     """
     topology, tell = load_topology(CHECKOUT / "topology.yaml"), Progress()
     async with AsyncExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="affectstream-demo-")))
+        work = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="affectstream-demo-", ignore_cleanup_errors=True))
+        )
+        stack.callback(tell.stop)
         preparing = asyncio.create_task(asyncio.to_thread(prepare, work, tell))
         server = await stack.enter_async_context(
             local_kafka(load_settings(brokers=None), progress=lambda what, share: tell("kafka", what, share))
         )
+        stack.callback(_end, server.pid)
         settings = load_settings(brokers=server.address)
         broker = KafkaBroker(settings)
         stack.push_async_callback(broker.close)
@@ -72,6 +78,12 @@ async def show(prepare: Prepare) -> int:
     for line in stage.told():
         print(line)
     return 0
+
+
+def _end(pid: int) -> None:
+    """End the demo's own Kafka at once: what it holds is thrown away with it, so there is nothing to bring in order."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 async def _furnish(broker: KafkaBroker, topology: Topology) -> None:

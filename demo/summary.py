@@ -8,7 +8,7 @@ from itertools import pairwise
 from demo.board import Board, because, clock_text, leading
 from operators.payloads import MODALITIES, AffectEvent, RankedItem
 
-LONG_ENOUGH = 3
+LONG_ENOUGH = 5
 """An emotion counts as a chapter of the story when it led for this many windows in a row."""
 CONFLICT = 0.5
 
