@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from kernels import engines
 from kernels.emotions import EMOTIONS
-from operators import sense_text
+from operators import encoders
 from operators.payloads import ChatMessage, Consent, Control, Observation
 from operators.sense_text import Params, SenseText
-from streamer.errors import RefusedUseError
+from streamer.errors import ModelError, RefusedUseError
 from streamer.event_time import SystemClock
 from streamer.operator import Context
 from streamer.payloads import Refusal, decode, encode
@@ -71,7 +71,8 @@ class Counted:
     """A real engine that counts the rows it was given."""
 
     def __init__(self, engine: engines.Engine) -> None:
-        self.spec, self.backend, self._engine, self.rows = engine.spec, engine.backend, engine, 0
+        self.spec, self.backend, self.reasons_against = engine.spec, engine.backend, engine.reasons_against
+        self._engine, self.rows = engine, 0
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         self.rows += len(next(iter(inputs.values())))
@@ -82,11 +83,12 @@ class Counted:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Counted]:
     """The engines that operators load in this test, by name."""
     counted: dict[str, Counted] = {}
+    compiled = encoders.load
 
     def load(name: str, *, threads: int = 2) -> Counted:
-        return counted.setdefault(name, Counted(engines.load(name, threads=threads)))
+        return counted.setdefault(name, Counted(compiled(name, threads=threads)))
 
-    monkeypatch.setattr(sense_text, "load", load)
+    monkeypatch.setattr(encoders, "load", load)
     return counted
 
 
@@ -236,7 +238,7 @@ async def test_a_use_that_is_refused_does_not_open() -> None:
 
 async def test_a_model_that_is_not_there_is_named() -> None:
     operator = SenseText(Params(model="text_other"), context())
-    with pytest.raises(engines.ModelFolderError, match="text_other"):
+    with pytest.raises(ModelError, match="text_other"):
         await operator.open()
 
 
