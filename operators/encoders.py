@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kernels.engines import Engine, ModelFolderError, accepts, load
+from kernels import engines
 from streamer.errors import ModelError, RefusedUseError
 from streamer.operator import Context
 
 
-def load_encoder(name: str, context: Context) -> Engine:
+def load_encoder(name: str, context: Context) -> engines.Engine:
     """Load a model and note it for the reports; blocks, so call it in a thread.
 
     A model of unsettled licence is warned about, and only the demo runs it without its being accepted.
@@ -17,10 +17,10 @@ def load_encoder(name: str, context: Context) -> Engine:
         RefusedUseError: its licence state is not accepted here.
     """
     try:
-        engine = load(name, threads=context.settings.threads)
-    except ModelFolderError as error:
+        engine = engines.load(name, threads=context.settings.threads)
+    except engines.ModelFolderError as error:
         raise ModelError(str(error)) from error
-    refusal, unsettled = accepts(engine.spec, context.settings.accept_licences), engine.spec.licence == "unsettled"
+    refusal, unsettled = engines.accepts(engine.spec, context.settings.accept_licences), engine.spec.licence == "unsettled"
     if refusal is not None and not (unsettled and context.settings.context == "demo"):
         raise RefusedUseError(refusal)
     if unsettled:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 
 import pytest
 import pytest_asyncio
 
+from kernels import engines
 from streamer.broker import Broker, Consumer, TopicSpec
 from streamer.broker_kafka import KafkaBroker
 from streamer.broker_memory import MemoryBroker
@@ -23,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("kafka") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(60, func_only=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Operators of one run share their compiled models: the real ones, compiled at first use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "load", cache(engines.load))
+        yield
 
 
 @pytest.fixture(scope="session")

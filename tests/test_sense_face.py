@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from kernels import engines
 from kernels.emotions import SEVEN
-from operators import sense_face
 from operators.payloads import MAX_FRAME_BYTES, Consent, Observation, VideoFrame
 from operators.sense_face import Params, Pixels, SenseFace
 from streamer.errors import RefusedUseError
@@ -72,6 +71,7 @@ class Counted:
     """A real engine that counts the rows it was given, call by call."""
 
     def __init__(self, engine: engines.Engine) -> None:
+        self.reasons_against = engine.reasons_against
         self.spec, self.backend, self._engine = engine.spec, engine.backend, engine
         self.calls: list[int] = []
 
@@ -84,13 +84,14 @@ class Counted:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many faces each encoder call of this test was given, those of warming up too."""
     rows: list[int] = []
+    compiled = engines.load
 
     def load(name: str, *, threads: int = 2) -> Counted:
-        counted = Counted(engines.load(name, threads=threads))
+        counted = Counted(compiled(name, threads=threads))
         counted.calls = rows
         return counted
 
-    monkeypatch.setattr(sense_face, "load", load)
+    monkeypatch.setattr(engines, "load", load)
     return rows
 
 

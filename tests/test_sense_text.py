@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from kernels import engines
 from kernels.emotions import EMOTIONS
-from operators import encoders
 from operators.payloads import ChatMessage, Consent, Control, Observation
 from operators.sense_text import Params, SenseText
 from streamer.errors import ModelError, RefusedUseError
@@ -83,12 +82,12 @@ class Counted:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Counted]:
     """The engines that operators load in this test, by name."""
     counted: dict[str, Counted] = {}
-    compiled = encoders.load
+    compiled = engines.load
 
     def load(name: str, *, threads: int = 2) -> Counted:
         return counted.setdefault(name, Counted(compiled(name, threads=threads)))
 
-    monkeypatch.setattr(encoders, "load", load)
+    monkeypatch.setattr(engines, "load", load)
     return counted
 
 
