@@ -1,6 +1,6 @@
 """Recipe: FER2013 Training with FER+ votes in, model.onnx and model.json out.
 
-`python -m models.face_affect.train --data DIR` (the `train` extra). About 20 minutes of one core;
+`python -m models.face_affect.train --data DIR` (the `train` extra). About half an hour of one core;
 every epoch is checkpointed and the command resumes where it stopped. `--export` writes the model from the last one.
 
 The network sees vote distributions, not classes. Rare classes are drawn more often (a picture's weight is the mean over
@@ -156,7 +156,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True, help="the folder that holds fer2013/")
     options.add_argument("--work", type=Path, default=Path("build/face_affect"), help="checkpoints")
-    options.add_argument("--epochs", type=int, default=36)
+    options.add_argument("--epochs", type=int, default=23)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--threads", type=int, default=1, help="more than the free cores is slower than one")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
