@@ -20,7 +20,8 @@ def load_encoder(name: str, context: Context) -> engines.Engine:
         engine = engines.load(name, threads=context.settings.threads)
     except engines.ModelFolderError as error:
         raise ModelError(str(error)) from error
-    refusal, unsettled = engines.accepts(engine.spec, context.settings.accept_licences), engine.spec.licence == "unsettled"
+    unsettled = engine.spec.licence == "unsettled"
+    refusal = engines.accepts(engine.spec, context.settings.accept_licences)
     if refusal is not None and not (unsettled and context.settings.context == "demo"):
         raise RefusedUseError(refusal)
     if unsettled:

@@ -36,8 +36,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parent.parent
 SESSION = "e2e"
-LENGTH_MS = 14_000
-NOOP_MS, OFF_MS = 8_000, 11_000
+LENGTH_MS = 16_000
+NOOP_MS, OFF_MS = 11_000, 13_500
 ITEMS = {
     "music-goodbye-on-platform-nine": 8.7,
     "story-empty-chair-at-supper": 8.6,
@@ -127,6 +127,7 @@ async def played(kafka: LocalKafka, tmp_path: Path) -> AsyncIterator[Stranger]:
         "STREAMER_BROKERS": kafka.address,
         "STREAMER_CONTEXT": "research",
         "STREAMER_ACCEPT_LICENCES": "unsettled",
+        "STREAMER_QUEUE": "all",  # a slow machine may be late, not silent
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streamer", "run", cwd=ROOT, env=environment, stderr=asyncio.subprocess.PIPE
