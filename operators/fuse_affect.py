@@ -24,7 +24,7 @@ from streamer.windows import Piece, Window
 
 DECIMALS = 6
 HALF_LIFE: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(4000)}
-RELIABILITY: dict[Modality, float] = {"face": 2.0, "voice": 0.5, "text": 2.5}
+RELIABILITY: dict[Modality, float] = {"face": 2.5, "voice": 0.5, "text": 3.0}
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 
