@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parent.parent
 SESSION = "e2e"
 LENGTH_MS = 16_000
+SAD_FROM_MS = 3_000
 NOOP_MS, OFF_MS = 11_000, 13_500
 ITEMS = {
     "music-goodbye-on-platform-nine": 8.7,
@@ -50,17 +51,18 @@ ITEMS = {
 
 def _pictures() -> Iterator[Any]:
     portrait = Portrait()
-    sad = portrait.frame({"sadness": 1.0})
-    for _ in range(LENGTH_MS * story.FRAMES_PER_S // 1000):
-        yield sad
+    empty, sad = portrait.empty(), portrait.frame({"sadness": 1.0})
+    for n in range(LENGTH_MS * story.FRAMES_PER_S // 1000):
+        yield sad if n * 1000 >= SAD_FROM_MS * story.FRAMES_PER_S else empty
 
 
 def _session(folder: Path) -> Path:
-    """A sad face, a sad voice, a sad line; one request while affect ranks, one under `noop`, one with the goal off."""
+    """Nobody, then a sad face, voice and line; a request before that, one under `noop`, one with the goal off."""
     folder.mkdir()
     sound = np.zeros(LENGTH_MS * story.RATE_HZ // 1000, np.int16)
     spoken = story.read_voice("sadness_13a05Tc")
-    sound[16_000 : 16_000 + len(spoken)] = spoken
+    start = SAD_FROM_MS * story.RATE_HZ // 1000
+    sound[start : start + len(spoken)] = spoken
     story.write_media(folder / "media.mkv", _pictures(), sound, lambda _: None)
     items = [{"item_id": item, "score": score} for item, score in ITEMS.items()]
     consent = {
@@ -77,7 +79,7 @@ def _session(folder: Path) -> Path:
             {"event_time_ms": NOOP_MS, "app": "affect", "goal": "lift", "policy": "noop"},
             {"event_time_ms": OFF_MS, "app": "affect", "goal": "off", "policy": "affect"},
         ],
-        "chat": [{"event_time_ms": 1500, "text": "I miss her so much, I feel so sad and I can't stop crying."}],
+        "chat": [{"event_time_ms": SAD_FROM_MS, "text": "I miss her so much, I feel so sad and I can't stop crying."}],
         "candidates": [
             {"event_time_ms": at, "request_id": name, "user_id": "u", "items": items}
             for name, at in (("lift", 1000), ("noop", NOOP_MS + 1000), ("off", OFF_MS + 1000))
@@ -164,6 +166,7 @@ async def test_affect_changes_the_order_of_items_and_only_where_it_may(played: S
 
     first, *later = by_request["lift"]
     assert (first["revision"], first["cause"]) == (0, "request")
+    assert [i["item_id"] for i in first["items"]] == base
     moved = [r for r in later if r["cause"] == "affect" and [i["item_id"] for i in r["items"]] != base]
     assert moved, "affect never changed the order"
     events = played.records["affect_live"] + played.records["affect_events"]
