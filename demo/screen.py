@@ -61,7 +61,7 @@ def _header(frame: Frame, columns: int) -> list[Text]:
     name = Text.assemble((" affectstream ", "bold reverse"), (f" {frame.label}", "bold"))
     time = clock_text(frame.at_ms)
     if frame.length_ms:
-        done = f"{_bar(frame.at_ms / frame.length_ms, 10)} " if columns >= name.cell_len + 28 else ""
+        done = f"{_bar(frame.at_ms / frame.length_ms, 10)} " if columns >= name.cell_len + 25 else ""
         time = f"{done}{time} of {clock_text(frame.length_ms)}"
     return [_ends(name, Text(f"{time} "), columns), _fit(Text(f" {BANNER}", style="italic dim"), columns)]
 

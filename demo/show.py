@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -40,6 +43,7 @@ RECORDINGS = CHECKOUT / "recordings" / "demo"
 KEPT = ("affect_events", "ranked_items")
 ENVIRONMENT = {"STREAMER_CONTEXT": "demo", "STREAMER_ACCEPT_LICENCES": "unsettled"}
 READ_BATCH = 500
+LINE_WIDTH = 1000  # without a terminal nothing is wrapped
 
 Prepare = Callable[[Path, Progress], Source]
 
@@ -75,8 +79,9 @@ async def show(prepare: Prepare) -> int:
         with stage:
             await stage.play()
         await operators.stop(PATIENCE_S)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else LINE_WIDTH
     for line in stage.told():
-        print(line)
+        print(textwrap.fill(line, max(width - 1, 40), subsequent_indent="  ", break_on_hyphens=False))
     return 0
 
 

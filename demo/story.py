@@ -53,7 +53,7 @@ FACES = (
     Face(0, "neutral"),
     Face(1500, "sadness"),
     Face(15_000, "anger"),
-    Face(20_500, None),
+    Face(18_500, None),
     Face(26_500, "happiness"),
     Face(44_500, "neutral"),
 )

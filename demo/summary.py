@@ -34,7 +34,7 @@ def _expression(board: Board) -> str:
         else:
             told.append(chapter)
     parts = [
-        f"{name}{f' {sum(values) / len(values):.2f}' if any(values) else ''} (from {clock_text(board.since_start(at))})"
+        f"{name}{f' {sum(values) / len(values):.2f}' if any(values) else ''} ({clock_text(board.since_start(at))})"
         for name, values, at in told
     ]
     return f"Expression: {' → '.join(parts) or 'no window closed'}."
@@ -47,7 +47,7 @@ def _evidence(board: Board) -> str:
     worst = max(board.finals, key=lambda e: e.conflict, default=None)
     line = f"Evidence: mean weights {', '.join(means) or 'none'}"
     if away:
-        line += f"; no face {away}, the others went on"
+        line += f"; no face at {away}, the others went on"
     if worst is not None and worst.conflict > 0:
         at = clock_text(board.since_start(worst.window_end_ms))
         line += f"; they disagreed most at {at} (conflict {worst.conflict:.2f})"
@@ -101,4 +101,4 @@ def _span(board: Board, events: Sequence[AffectEvent]) -> str:
     if not events:
         return ""
     first, last = (clock_text(board.since_start(e.window_end_ms)) for e in (events[0], events[-1]))
-    return f"{first}–{last}"
+    return first if first == last else f"{first}–{last}"
