@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 from kernels import engines
 from streamer.errors import ModelError, RefusedUseError
 from streamer.operator import Context
@@ -25,8 +28,13 @@ def load_encoder(name: str, context: Context) -> engines.Engine:
     if refusal is not None and not (unsettled and context.settings.context == "demo"):
         raise RefusedUseError(refusal)
     if unsettled:
-        context.log.warning("%s is of unsettled licence: see models/%s/card.md", engine.spec.id, engine.spec.name)
+        _warn_once(engine.spec.id, engine.spec.name)
     context.runs.models[engine.spec.name] = engine.spec.version
     context.runs.backends[engine.spec.name] = engine.backend
     context.runs.reasons_against.update({k: list(v) for k, v in engine.reasons_against.items()})
     return engine
+
+
+@cache
+def _warn_once(spec_id: str, name: str) -> None:
+    logging.getLogger("streamer").warning("%s is of unsettled licence: see models/%s/card.md", spec_id, name)
