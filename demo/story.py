@@ -52,8 +52,9 @@ class Voice:
 FACES = (
     Face(0, "neutral"),
     Face(1500, "sadness"),
-    Face(15_000, "anger"),
-    Face(18_500, None),
+    Face(11_500, None),
+    Face(18_500, "anger"),
+    Face(23_000, None),
     Face(26_500, "happiness"),
     Face(44_500, "neutral"),
 )
@@ -73,7 +74,7 @@ SPEECH = (
 )
 CHAT = (
     (2500, "user", "I just said goodbye to my grandmother. I miss her already, I feel so sad."),
-    (7500, "user", "It was probably the last time. I can't stop crying."),
+    (6000, "user", "It was probably the last time. I can't stop crying."),
     (15_200, "user", "How dare they cancel my train! I'm so angry with them."),
     (17_500, "other", "Service desk: please wait, your request is being processed."),
     (18_500, "user", "They just lie to us! I am so mad at them."),

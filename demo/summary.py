@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 from demo.board import Board, because, clock_text, leading
@@ -43,7 +42,7 @@ def _expression(board: Board) -> str:
 def _evidence(board: Board) -> str:
     weights = {m: [e.modalities[m].weight for e in board.finals if m in e.modalities] for m in MODALITIES}
     means = [f"{m} {sum(w) / len(w):.2f}" for m, w in weights.items() if w]
-    away = _span(board, [e for e in board.finals if "face" in e.modalities and e.modalities["face"].state == "absent"])
+    away = _longest_without_face(board)
     worst = max(board.finals, key=lambda e: e.conflict, default=None)
     line = f"Evidence: mean weights {', '.join(means) or 'none'}"
     if away:
@@ -97,8 +96,17 @@ def _cost(board: Board, resident_bytes: int | None) -> str:
     return f"{line}; operators' memory {resident_bytes >> 20} MB." if resident_bytes else f"{line}."
 
 
-def _span(board: Board, events: Sequence[AffectEvent]) -> str:
-    if not events:
+def _longest_without_face(board: Board) -> str:
+    """From when to when no face was there for longest; "" where one always was."""
+    runs: list[list[AffectEvent]] = [[]]
+    for event in board.finals:
+        face = event.modalities.get("face")
+        if face is not None and face.state == "absent":
+            runs[-1].append(event)
+        elif runs[-1]:
+            runs.append([])
+    longest = max(runs, key=len)
+    if not longest:
         return ""
-    first, last = (clock_text(board.since_start(e.window_end_ms)) for e in (events[0], events[-1]))
+    first, last = (clock_text(board.since_start(e.window_end_ms)) for e in (longest[0], longest[-1]))
     return first if first == last else f"{first}–{last}"
