@@ -196,7 +196,9 @@ class PartitionWindows:
             return Applied(closed, "duplicate")
         session.seen[identity] = self.kafka_ms
         if self._revokes(payload):
-            session.held = [h for h in session.held if h.payload.modality != payload.modality]
+            # what says so too stays: a window that closes after the next of them still tells of the withdrawal
+            others = (h for h in session.held if h.payload.modality != payload.modality or self._revokes(h.payload))
+            session.held = list(others)
         session.held.append(_Held(offset, self.kafka_ms, payload))
         session.clock.observe(payload.modality, event_ms, self.kafka_ms)
         in_time = [end for end in spec.ends_ms(event_ms) if end not in session.closed]

@@ -219,7 +219,8 @@ def test_in_the_recorded_run_the_order_changed_because_of_affect_and_the_reasons
 def test_no_voice_weighs_in_a_window_that_ends_later_than_its_withdrawal(board: Board) -> None:
     late = [e for e in board.finals if board.since_start(e.window_end_ms) > story.WITHDRAWN_MS + 2000]
     assert late
-    assert all(e.modalities["voice"].weight == 0 for e in late if "voice" in e.modalities)
+    assert all(e.modalities["voice"].weight == 0 for e in late)
+    assert all(e.modalities["voice"].state == "no_consent" for e in late)
 
 
 @pytest.mark.parametrize(
