@@ -16,6 +16,9 @@ from streamer.settings import Settings
 from streamer.topology import OperatorSpec, Topology
 
 DRAIN_S = 5.0
+"""How long operators may finish what they have in hand; then how long they may take to let go of it."""
+
+log = logging.getLogger("streamer")
 
 
 class Host(Protocol):
@@ -73,8 +76,8 @@ class Pipeline:
         for name in self.names:
             spec = topology.operators[name]
             tables: dict[str, dict[str, Any]] = {table: {} for table in spec.tables}
-            log = logging.getLogger(f"streamer.{name}")
-            context = Context(name, settings, clock or SystemClock(), log=log, tables=tables)
+            own = logging.getLogger(f"streamer.{name}")
+            context = Context(name, settings, clock or SystemClock(), log=own, tables=tables)
             if spec.host == "faust" and faust is not None:
                 self.hosts.append(faust(spec, context))
             else:
@@ -110,12 +113,16 @@ class Pipeline:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.close()
-            done, late = await asyncio.wait(tasks, timeout=DRAIN_S)
+            _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        for task in done:
-            task.result()
+            if late:
+                log.warning("%d operators did not finish within %g s: they drop what is in hand", len(late), DRAIN_S)
+                await asyncio.wait(late, timeout=DRAIN_S)
+        failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     async def stop(self) -> None:
         """Release everything without having run (a simulation steps the runners itself)."""

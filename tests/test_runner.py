@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,30 @@ async def test_close_finishes_what_is_in_hand(world: World) -> None:
     runner.close()
     await runner.run()
     assert [c.letters for c in world.read("counts")] == [5]
+
+
+class Stuck:
+    """A host that neither finishes nor fails."""
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """It does not listen."""
+
+    async def stop(self) -> None:
+        """Nothing to release."""
+
+
+async def test_an_operator_that_cannot_finish_does_not_hold_the_others_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.pipeline.DRAIN_S", 0.05)
+    pipeline = await world.start("stumble")
+    pipeline.hosts.append(Stuck())
+    pipeline.close()
+    async with asyncio.timeout(2):
+        await pipeline.run()
