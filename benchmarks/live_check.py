@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.observed import closed_windows, finals, observe
+from benchmarks.observed import closed_windows, finals, fuser_of, observe
 from benchmarks.real_path import RealPath, real_path
-from operators.fuse_affect import Params
 from operators.payloads import MODALITIES, AffectEvent, Consent
 from streamer.errors import StreamerError
 from streamer.local_kafka import Progress
@@ -17,7 +16,6 @@ from streamer.payloads import decode
 from streamer.replay import replay_live, session_events
 from streamer.settings import Settings
 from streamer.topology import load_topology
-from streamer.windows import WindowSpec
 
 TOLERANCE = 0.02
 QUIET_S = 8
@@ -53,12 +51,10 @@ async def live_agreement(session: Path, topology_path: Path, settings: Settings,
         async for event in replay_live(session_events(session, MODALITIES), session.name, topology, path.broker):
             progress(f"{session.name} live, {event.at_ms // 1000} s", None)
         live, start_ms = await collecting
-    fuse = topology.operators["fuse_affect"]
-    assert isinstance(fuse.params, Params) and isinstance(fuse.window, WindowSpec)  # noqa: S101, PT018 - topology checked
     settings = settings.model_copy(update={"queue": "all"})
     log = await observe(session, topology, settings, start_ms)
-    windows = closed_windows(log, fuse.window, {m: int(d) for m, d in fuse.params.half_life.items()})
-    simulated = {e.window_end_ms: e for e in await finals(windows, fuse.params, settings)}
+    fuser, spec = fuser_of(topology, settings)
+    simulated = {e.window_end_ms: e for e in await finals(closed_windows(log, spec, fuser), fuser)}
     return compare(session.name, live, simulated)
 
 

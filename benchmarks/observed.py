@@ -96,9 +96,16 @@ def read_log(path: Path) -> Log:
     return msgspec.msgpack.decode(path.read_bytes(), type=list[Entry])
 
 
-def closed_windows(log: Log, spec: WindowSpec, half_life_ms: Mapping[str, int]) -> list[Window]:
+def fuser_of(topology: Topology, settings: Settings) -> tuple[FuseAffect, WindowSpec]:
+    """A topology's fuser, outside a pipeline, and its windows."""
+    spec = topology.operators["fuse_affect"]
+    assert isinstance(spec.params, Params) and isinstance(spec.window, WindowSpec)  # noqa: S101, PT018 - checked at load
+    return FuseAffect(spec.params, Context("fuse_affect", settings, ManualClock())), spec.window
+
+
+def closed_windows(log: Log, spec: WindowSpec, fuser: FuseAffect) -> list[Window]:
     """The windows that close over a log, in order."""
-    windows = PartitionWindows(spec, half_life_ms, lambda o: o.absent and o.reason == "no_consent")
+    windows = PartitionWindows(spec, fuser.half_life_ms, fuser.revokes)
     closed: list[Window] = []
     for entry in log:
         if entry.value is None:
@@ -109,11 +116,8 @@ def closed_windows(log: Log, spec: WindowSpec, half_life_ms: Mapping[str, int]) 
     return closed
 
 
-async def finals(
-    windows: Sequence[Window], params: Params, settings: Settings, heard: System = None
-) -> list[AffectEvent]:
+async def finals(windows: Sequence[Window], fuser: FuseAffect, heard: System = None) -> list[AffectEvent]:
     """What the fuser makes of closed windows, of all their evidence or of one modality's alone."""
-    fuser = FuseAffect(params, Context("fuse_affect", settings, ManualClock()))
     await fuser.open()
     return list(await fuser.fuse([w if heard is None else only(w, heard) for w in windows]))
 

@@ -23,17 +23,15 @@ from rich.progress import track
 
 from benchmarks import machine
 from benchmarks.live_check import live_agreement
-from benchmarks.observed import SYSTEMS, closed_windows, finals, observe_kept, read_log
+from benchmarks.observed import SYSTEMS, closed_windows, finals, fuser_of, observe_kept, read_log
 from benchmarks.real_path import benchmark_settings
 from benchmarks.segments import Segment, find_sessions, predict, read_segments
 from benchmarks.sessions_report import judge, table
 from benchmarks.statistics import Prediction
-from operators.fuse_affect import Params
 from streamer.errors import StreamerError
 from streamer.replay import SIMULATED_START_MS
 from streamer.settings import Settings
 from streamer.topology import Topology, load_topology
-from streamer.windows import WindowSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,13 +121,12 @@ async def predict_all(
     logs: Sequence[Path], segments: Mapping[str, Sequence[Segment]], topology: Topology, settings: Settings
 ) -> dict[str, list[Prediction]]:
     """By system (each modality alone, and fused) one prediction for each segment, in the order of the segments."""
-    fuse = topology.operators["fuse_affect"]
-    assert isinstance(fuse.params, Params) and isinstance(fuse.window, WindowSpec)  # noqa: S101, PT018 - topology checked
+    fuser, spec = fuser_of(topology, settings)
     predictions: dict[str, list[Prediction]] = {name: [] for name in SYSTEMS}
     for path, listed in zip(logs, segments.values(), strict=True):
-        windows = closed_windows(read_log(path), fuse.window, {m: int(d) for m, d in fuse.params.half_life.items()})
+        windows = closed_windows(read_log(path), spec, fuser)
         for name, heard in SYSTEMS.items():
-            events = await finals(windows, fuse.params, settings, heard)
+            events = await finals(windows, fuser, heard)
             predictions[name] += [predict(segment, events, SIMULATED_START_MS) for segment in listed]
     return predictions
 

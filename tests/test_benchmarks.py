@@ -15,7 +15,7 @@ from benchmarks import latency, machine, p95
 from benchmarks.latency import latencies
 from benchmarks.live_check import compare
 from benchmarks.load import Sent
-from benchmarks.observed import closed_windows, finals, observe, observe_kept, read_log, sensing_only
+from benchmarks.observed import closed_windows, finals, fuser_of, observe, observe_kept, read_log, sensing_only
 from benchmarks.real_path import benchmark_settings
 from benchmarks.segments import Segment, find_sessions, predict, read_segments
 from benchmarks.sessions_report import judge, table
@@ -28,14 +28,12 @@ from benchmarks.statistics import (
     risk_coverage,
 )
 from kernels.emotions import SEVEN
-from operators.fuse_affect import Params
 from operators.payloads import AffectEvent, ModalityReading, RankedList
 from streamer.errors import MediaError
 from streamer.payloads import WorkerReport, decode
 from streamer.replay import session_events, simulate
 from streamer.settings import Settings
 from streamer.topology import Topology, load_topology
-from streamer.windows import WindowSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -282,20 +280,18 @@ def chat(tmp_path: Path) -> Path:
 async def test_reading_a_log_again_gives_the_finals_of_the_pipeline(
     chat: Path, text_only: Topology, settings: Settings
 ) -> None:
-    fuse = text_only.operators["fuse_affect"]
-    assert isinstance(fuse.params, Params)
-    assert isinstance(fuse.window, WindowSpec)
+    fuser, spec = fuser_of(text_only, settings)
     broker = await simulate({"session": session_events(chat, ["text"])}, text_only, settings)
     theirs = [decode(m.value, AffectEvent) for m in broker.messages("affect_events")]
     log = await observe(chat, text_only, settings)
-    windows = closed_windows(log, fuse.window, {m: int(d) for m, d in fuse.params.half_life.items()})
-    ours = await finals(windows, fuse.params, settings)
+    windows = closed_windows(log, spec, fuser)
+    ours = await finals(windows, fuser)
     assert len(theirs) >= 9
     assert [msgspec.structs.replace(e, emitted_at_ms=0) for e in ours] == [
         msgspec.structs.replace(e, emitted_at_ms=0) for e in theirs
     ]
-    assert all(e.abstained for e in await finals(windows, fuse.params, settings, "face"))
-    assert any(not e.abstained for e in await finals(windows, fuse.params, settings, "text"))
+    assert all(e.abstained for e in await finals(windows, fuser, "face"))
+    assert any(not e.abstained for e in await finals(windows, fuser, "text"))
 
 
 def test_a_log_is_made_once_and_kept_under_the_name_of_what_it_depends_on(
