@@ -6,7 +6,7 @@ Consent covers one person and fails closed (DESIGN §9). The gate is asked befor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from operators.payloads import Consent, Control, Modality, Mode, Observation
@@ -81,31 +81,45 @@ class Gate:
     def __init__(self, context: Context, modality: Modality) -> None:
         self._context = context
         self._modality: Modality = modality
+        self._allowed_since: dict[str, int] = {}  # session -> event time from which on its media may be read in full
 
     def check_context(self) -> None:
         """Refuse to open in a use that is refused; see `check_context`."""
         check_context(self._context.settings.context, self._context.settings.context_reference)
 
     def verdict(self, record: Record[Any]) -> Verdict:
-        """May this record be read by this modality's model now? Counts the reason where it may not."""
-        verdict = self._judge(record.key)
+        """May this record be read by this modality's model now? Counts the reason where it may not.
+
+        What was captured before consent was given, or given again, may not.
+        """
+        verdict = self._judge(self._context.table("consents").get(record.key))
+        if verdict.allowed and record.event_time_ms < self._allowed_since.get(record.key, 0):
+            verdict = Verdict("no_consent", verdict.mode)
         if verdict.reason is not None:
             self._context.metrics.count(verdict.reason)
         return verdict
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A table's record in; one `absent` observation out where it is a consent that leaves this modality out.
+        """A consent or a control in; one `absent` observation out for each session whose reading ends by it.
 
-        Stamped with the consent's own event time: fusion drops the modality's evidence at that record, and sending it
-        again at start repeats an identity, which is harmless.
+        Stamped with its own event time: fusion drops the modality's evidence at that observation, and sending it again
+        at start repeats an identity, which is harmless.
         """
-        consent = record.payload
-        if table != "consents" or not isinstance(consent, Consent) or consent.disclosed_at_ms is None:
+        if table == "controls":
+            if self._switched_off():
+                return [self._taken_back(replace(record, key=s), "switched_off") for s in self._allowed_since]
             return ()
-        old = self._context.clock.now_ms() - record.kafka_ms > HORIZON_MS
-        if self._modality in consent.modalities or old:
+        if table != "consents":
             return ()
-        return (record.derive(self.absent(record, "no_consent", CONSENT_SOURCE)),)
+        verdict = self._judge(record.payload)
+        before = self._allowed_since.pop(record.key, None)
+        if verdict.allowed:
+            self._allowed_since[record.key] = record.event_time_ms if before is None else before
+            return () if verdict.mode == "full" else [self._taken_back(record, "no_consent")]
+        recent = self._context.clock.now_ms() - record.kafka_ms <= HORIZON_MS
+        if before is None and not (recent and verdict.disclosed):
+            return ()
+        return [self._taken_back(record, verdict.reason or "no_consent")]
 
     def absent(self, record: Record[Any], reason: str, source_id: str) -> Observation:
         """An `absent` observation of this modality at a record's event time."""
@@ -122,14 +136,17 @@ class Gate:
             source_kafka_ms=record.kafka_ms,
         )
 
-    def _judge(self, session_id: str) -> Verdict:
-        if any(isinstance(c, Control) and c.sensing_off for c in self._context.table("controls").values()):
+    def _taken_back(self, record: Record[Any], reason: str) -> Record[Any]:
+        return record.derive(self.absent(record, reason, CONSENT_SOURCE))
+
+    def _switched_off(self) -> bool:
+        return any(isinstance(c, Control) and c.sensing_off for c in self._context.table("controls").values())
+
+    def _judge(self, consent: object) -> Verdict:
+        if not isinstance(consent, Consent) or consent.disclosed_at_ms is None:
+            return Verdict("no_consent", disclosed=False)
+        if self._switched_off():
             return Verdict("switched_off")
-        consent = self._context.table("consents").get(session_id)
-        if not isinstance(consent, Consent):
-            return Verdict("no_consent", disclosed=False)
-        if consent.disclosed_at_ms is None:
-            return Verdict("no_consent", disclosed=False)
         if self._modality not in consent.modalities:
             return Verdict("no_consent")
         if self._modality != "text" and consent.minor is not False:

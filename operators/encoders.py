@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cache
-
 from kernels import engines
 from streamer.errors import ModelError, RefusedUseError
 from streamer.operator import Context
+
+warned_of: set[str] = set()
+"""The models of unsettled licence that this process has warned of: once each."""
 
 
 def load_encoder(name: str, context: Context) -> engines.Engine:
@@ -27,14 +27,10 @@ def load_encoder(name: str, context: Context) -> engines.Engine:
     refusal = engines.accepts(engine.spec, context.settings.accept_licences)
     if refusal is not None and not (unsettled and context.settings.context == "demo"):
         raise RefusedUseError(refusal)
-    if unsettled:
-        _warn_once(engine.spec.id, engine.spec.name)
+    if unsettled and engine.spec.id not in warned_of:
+        warned_of.add(engine.spec.id)
+        context.log.warning("%s is of unsettled licence: see models/%s/card.md", engine.spec.id, engine.spec.name)
     context.runs.models[engine.spec.name] = engine.spec.version
     context.runs.backends[engine.spec.name] = engine.backend
     context.runs.reasons_against.update({k: list(v) for k, v in engine.reasons_against.items()})
     return engine
-
-
-@cache
-def _warn_once(spec_id: str, name: str) -> None:
-    logging.getLogger("streamer").warning("%s is of unsettled licence: see models/%s/card.md", spec_id, name)

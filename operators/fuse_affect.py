@@ -70,7 +70,7 @@ class FuseAffect:
 
     def revokes(self, evidence: Observation) -> bool:
         """An `absent` for want of consent takes back what its modality has said before."""
-        return evidence.absent and evidence.reason == "no_consent"
+        return evidence.absent and evidence.reason in NOT_ALLOWED
 
     async def fuse(self, due: Sequence[Window]) -> Sequence[AffectEvent]:
         """One event for each window."""

@@ -63,6 +63,8 @@ class ChatMessage(SessionKeyed, frozen=True, kw_only=True):
 class Consent(SessionKeyed, frozen=True, kw_only=True):
     """What one person allows now; the latest record counts and everything not granted is refused."""
 
+    FAILS_CLOSED = True
+
     user_id: str
     modalities: list[Modality] = []
     disclosure_version: str | None = None

@@ -135,8 +135,8 @@ class SenseFace:
 
     def forget(self, session_id: str) -> None:
         """Drop where a session's faces were."""
-        for key in [key for key in self._tracks if key[0] == session_id]:
-            del self._tracks[key]
+        for key in [key for key in list(self._tracks) if key[0] == session_id]:  # a copy: a thread may be reading
+            self._tracks.pop(key, None)
 
     async def close(self) -> None:
         """Let the model, the detector and all faces go."""
@@ -189,8 +189,9 @@ class SenseFace:
         track = finder.find(grey, at_ms, self._tracks.get(key))
         self._tracks[key] = glance.track = track
         if len(self._tracks) > 1:
-            for idle in [k for k, t in self._tracks.items() if k[0] == key[0] and t.searched_ms < at_ms - _IDLE_MS]:
-                del self._tracks[idle]
+            tracks = list(self._tracks.items())
+            for idle in [k for k, t in tracks if k[0] == key[0] and t.searched_ms < at_ms - _IDLE_MS]:
+                self._tracks.pop(idle, None)
         if track.square is not None and (track.faces <= 1 or not glance.verdict.single_subject):
             glance.face = crop(grey, track.square)
 

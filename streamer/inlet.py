@@ -68,10 +68,8 @@ def admit(records: Sequence[Record[Any]], queue: Queue, context: Context) -> lis
         admitted = [r for r in records if r.kafka_ms >= oldest_ms]
         context.metrics.count("stale", len(records) - len(admitted))
     if queue.policy == "latest":
-        last = {(r.key, r.origin.topic, getattr(r.payload, "source_id", None)): r.origin for r in admitted}
-        newest = [
-            r for r in admitted if last[(r.key, r.origin.topic, getattr(r.payload, "source_id", None))] == r.origin
-        ]
+        last = {_stream(r): r.origin for r in admitted}
+        newest = [r for r in admitted if last[_stream(r)] == r.origin]
         context.metrics.count("busy", len(admitted) - len(newest))
         admitted = newest
     return admitted

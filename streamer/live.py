@@ -25,6 +25,7 @@ from streamer.settings import Settings, load_settings
 from streamer.topology import OperatorSpec, Topology, load_topology
 
 TAIL_BATCH = 500
+EXIT_INTERRUPTED = 130
 TAIL_BEST = 3
 
 
@@ -41,14 +42,25 @@ def broker(args: argparse.Namespace) -> int:
 def replay(args: argparse.Namespace) -> int:
     """Publish a session at the media's pace, or run it file to file in memory and write what came out as JSON lines."""
     topology, settings = load_topology(args.topology), _settings()
-    consent = [] if args.consent in (None, "none") else args.consent.split(",")
-    if args.consent == "all":
-        consent = ["face", "voice", "text"]
+    consent, session = _granted(args.consent), args.session or args.path.stem
+    if args.path.is_dir() and (args.path / "consents.jsonl").exists():
+        if consent:
+            say(f"{args.path / 'consents.jsonl'} says what is allowed; --consent is left aside")
+    elif not consent:
+        say("no consent: the operators will refuse to read this session; add --consent all, or of face,voice,text")
     if args.speed == "max":
-        return asyncio.run(
-            _replay_max(args.path, args.session or args.path.stem, consent, topology, settings, args.out)
-        )
-    return asyncio.run(_replay(args.path, args.session or args.path.stem, consent, topology, settings))
+        return asyncio.run(_replay_max(args.path, session, consent, topology, settings, args.out))
+    return asyncio.run(_replay(args.path, session, consent, topology, settings))
+
+
+def _granted(listed: str | None) -> list[str]:
+    known = ("face", "voice", "text")
+    names = list(known) if listed == "all" else [] if listed in (None, "none") else str(listed).split(",")
+    why = f"no modality; there are {', '.join(known)}, or all"
+    unknown = [Problem(repr(name), why) for name in names if name not in known]
+    if unknown:
+        raise ConfigurationError("--consent", unknown)
+    return names
 
 
 def tail(args: argparse.Namespace) -> int:
@@ -151,8 +163,6 @@ async def _broker(topology: Topology, settings: Settings, port: int, data: Path 
 
 async def _replay(path: Path, session: str, consent: list[str], topology: Topology, settings: Settings) -> int:
     events = session_events(path, consent)
-    if not consent and not await asyncio.to_thread((path / "consents.jsonl").exists):
-        say("no consent: the operators will refuse to read this session; add --consent all, or face,voice,text")
     async with kafka(settings, own=False) as joined:
         await joined.ensure_topics(topology.topic_specs())
         this = asyncio.current_task()
@@ -163,13 +173,15 @@ async def _replay(path: Path, session: str, consent: list[str], topology: Topolo
 
         on_stop_signals(stop)
         counts: dict[str, int] = {}
+        code = 0
         try:
             async for event in replay_live(events, session, topology, joined):
                 counts[event.topic] = counts.get(event.topic, 0) + 1
         except asyncio.CancelledError:
             say("stopped in the middle")
+            code = EXIT_INTERRUPTED
         say(f"published of {session}: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items())))
-    return 0
+    return code
 
 
 async def _replay_max(

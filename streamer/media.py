@@ -11,6 +11,7 @@ import heapq
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ def read_session(path: Path) -> Iterator[Event]:
 
 def _lines(path: Path) -> Iterator[Event]:
     topic = "chat_messages" if path.stem == "chat" else path.stem
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MediaError(f"{path}: not UTF-8 at byte {error.start}") from None
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -126,7 +131,7 @@ def _audio(path: Path) -> Iterator[Event]:
         held, seq = bytearray(), 0
         size = SAMPLE_RATE_HZ * CHUNK_MS // 1000 * 2
         try:
-            for frame in (*container.decode(audio=0), None):
+            for frame in chain(container.decode(audio=0), (None,)):
                 for piece in resampler.resample(frame):
                     held += piece.to_ndarray().tobytes()
                 while len(held) >= size or (frame is None and held):

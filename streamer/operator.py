@@ -102,7 +102,10 @@ class TableWatcher(Protocol):
     """What an operator may also have: a say when a record of one of its tables arrives."""
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """What to write because a table's record changed; called again for the latest ones at start."""
+        """What to write because a table's record changed; called again for the latest ones at start.
+
+        The table holds it already. A payload of None says that the key was removed.
+        """
         ...
 
 

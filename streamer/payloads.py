@@ -29,6 +29,8 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     MAJOR: ClassVar[int] = 1
+    FAILS_CLOSED: ClassVar[bool] = False
+    """In a table, whether a record that can't be read removes the key's last good one."""
     LONGEST_RETENTION_MS: ClassVar[int | None] = None
 
     event_time_ms: int

@@ -58,6 +58,7 @@ class Runner:
         self._sessions = Sessions(self.operator)
         self._committed_ms = context.clock.now_ms()
         self._closing = asyncio.Event()
+        self._generation = 0  # of the assignment; what was polled in an earlier one is read again, not processed
 
     def close(self) -> None:
         """Take no more; `run` finishes what is in hand and returns."""
@@ -90,6 +91,7 @@ class Runner:
 
     async def step(self, wait_ms: int | None = None) -> int:
         """One turn of the loop; how many messages it took and how many ticks and the like it sent: 0 if it was idle."""
+        generation = self._generation
         messages = await self._consumer.poll(POLL_RECORDS, self._wait_ms() if wait_ms is None else wait_ms)
         if messages and len(messages) < self._spec.batch.max and self._spec.batch.wait:
             messages = [*messages, *await self._consumer.poll(self._spec.batch.max, self._spec.batch.wait)]
@@ -100,10 +102,12 @@ class Runner:
         await self._outlet.write([r for r in records if isinstance(r.payload, Refusal)])
         admitted = admit(usable, self._spec.queue, self.context)
         for start in range(0, len(admitted), self._spec.batch.max):
-            await self._process(admitted[start : start + self._spec.batch.max])
+            if generation == self._generation:
+                await self._process(admitted[start : start + self._spec.batch.max])
         timed = await self._windowed.on_time() if self._windowed is not None else ()
         await self._outlet.write(timed)
-        self._sessions.read(records)
+        if generation == self._generation:
+            self._sessions.read(records)
         if self.context.clock.now_ms() >= self._committed_ms + COMMIT_EVERY_MS:
             await self._commit()
         await self._outlet.write(self._reporter.due(self._sessions.partitions(), await self._lag()))
@@ -112,7 +116,10 @@ class Runner:
     async def _process(self, batch: Sequence[Record[Any]]) -> None:
         begin, now_ms = self.context.clock.perf_ms(), self.context.clock.now_ms()
         self.context.metrics.time("wait", [now_ms - r.kafka_ms for r in batch if not isinstance(r.payload, Tick)])
-        outputs = await self._attempts.run(self.operator.process, batch, _refuse)
+        if self._windowed is not None:  # it has advanced once it was called; only its pure `fuse` is tried again
+            outputs = await self._windowed.process(batch)
+        else:
+            outputs = await self._attempts.run(self.operator.process, batch, _refuse)
         processed = self.context.clock.perf_ms()
         await self._outlet.write(outputs)
         self.context.metrics.count("processed", len(batch))
@@ -154,6 +161,7 @@ class Runner:
         return sum(max(end - (self._consumer.position(tp) or 0), 0) for tp, end in ends.items())
 
     async def _assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        self._generation += 1
         for partition in partitions:
             if self._windowed is not None:
                 place = self._windowed.resume(partition, await self._consumer.committed(partition))
@@ -161,6 +169,7 @@ class Runner:
                     self._consumer.seek(partition, place)
 
     async def _revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        self._generation += 1
         for partition in partitions:
             self._sessions.lose(partition)
             if self._windowed is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from streamer.broker import Broker, Message
@@ -66,16 +67,19 @@ class Tables:
         latest: dict[tuple[str, str], Record[Any]] = {}
         for message in messages:
             table, key = self._context.tables[message.topic], (message.key or b"").decode(errors="surrogateescape")
-            if message.value is None:  # a tombstone: compaction's way to delete
-                table.pop(key, None)
-                latest.pop((message.topic, key), None)
-                continue
+            tombstone = message.value is None  # compaction's way to delete
             record = to_record(message, self._payloads, self._partitions, self._context)
-            if isinstance(record.payload, Refusal):
+            refused = isinstance(record.payload, Refusal)
+            if refused and not tombstone:
                 outputs.append(record)
-            else:
+            if not refused:
                 table[key] = record.payload
-                latest[message.topic, key] = record
+            elif tombstone or self._payloads[message.topic].FAILS_CLOSED:
+                table.pop(key, None)
+                record = replace(record, payload=None)
+            else:
+                continue
+            latest[message.topic, key] = record
         if self._on_table is not None:
             outputs += [out for (topic, _), r in latest.items() for out in self._on_table(topic, r)]
         return outputs

@@ -157,7 +157,8 @@ class Windowed:
         return min([*ticks, *turns], default=None)
 
     def _refused(self, record: Record[Any], reason: Any) -> list[Record[Any]]:
-        self._context.metrics.count(reason)
+        if reason != "clock_skew":  # a refusal is counted where it is written
+            self._context.metrics.count(reason)
         if reason == "late":
             refusal = Refusal("late", "every window it belongs to is closed, or it came more than max_delay late")
             return [record.derive(dead_letter(record, refusal, self._context, late=True), LATE_RECORDS)]
@@ -182,7 +183,8 @@ class Windowed:
         due: list[tuple[Window, Record[Any]]] = []
         for session_id, record in moved.items():
             partition = TopicPartition(record.origin.topic, record.origin.partition)
-            window = self._partitions[partition].windows.provisional(session_id)
+            state = self._partitions.get(partition)  # lost while finals were fused: its new owner tells
+            window = state.windows.provisional(session_id) if state is not None else None
             if window is None:
                 self._withheld.pop(session_id, None)
             elif self._takes_token(session_id, now_ms):

@@ -184,6 +184,8 @@ class PartitionWindows:
         """One record: windows due by time close, then it is judged and applied, then windows it completes close."""
         closed = self.tick(offset, stamp_ms).closed
         event_ms, spec = payload.end_ms, self._spec
+        if self._revokes(payload):  # whatever its clock says: a withdrawal that is late or repeated takes back, too
+            self._take_back(payload)
         if event_ms > self.kafka_ms + spec.max_skew:
             return Applied(closed, "clock_skew")
         if event_ms < self.kafka_ms - spec.max_delay:
@@ -195,10 +197,6 @@ class PartitionWindows:
         if session.knows(identity, self.kafka_ms):
             return Applied(closed, "duplicate")
         session.seen[identity] = self.kafka_ms
-        if self._revokes(payload):
-            # what says so too stays: a window that closes after the next of them still tells of the withdrawal
-            others = (h for h in session.held if h.payload.modality != payload.modality or self._revokes(h.payload))
-            session.held = list(others)
         session.held.append(_Held(offset, self.kafka_ms, payload))
         session.clock.observe(payload.modality, event_ms, self.kafka_ms)
         in_time = [end for end in spec.ends_ms(event_ms) if end not in session.closed]
@@ -208,6 +206,14 @@ class PartitionWindows:
         closed += tuple(self._close(session, end, self.kafka_ms, offset) for end in reached)
         self._reschedule(session)
         return Applied(closed, None if in_time else "late")
+
+    def _take_back(self, payload: Evidence) -> None:
+        """Drop what a modality has said; what takes back too stays, so that later windows still tell of it."""
+        session = self._sessions.get(payload.session_id)
+        if session is not None:
+            session.held = [
+                h for h in session.held if h.payload.modality != payload.modality or self._revokes(h.payload)
+            ]
 
     def provisional(self, session_id: str) -> Window | None:
         """The earliest-ending open window that holds a session's newest evidence, as it stands now."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernels import engines
 from kernels.emotions import SEVEN
+from operators import encoders
 from operators.payloads import MAX_FRAME_BYTES, Consent, Observation, VideoFrame
 from operators.sense_face import Params, Pixels, SenseFace
 from streamer.errors import RefusedUseError
@@ -234,6 +235,7 @@ async def test_an_unsettled_licence_must_be_accepted_outside_the_demo(caplog: py
     with pytest.raises(RefusedUseError, match="STREAMER_ACCEPT_LICENCES=unsettled"):
         await opened(context="entertainment")
     await opened(context="entertainment", accept_licences="unsettled")
+    encoders.warned_of.clear()
     with caplog.at_level(logging.WARNING):
         await opened()
     assert "unsettled" in caplog.text
