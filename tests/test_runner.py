@@ -225,6 +225,32 @@ async def test_a_worker_that_starts_again_repeats_no_final_and_changes_none(worl
     assert dict(finals)[3000] == 30  # it reaches 5 s back: the records at 0, 100, ... 2900
 
 
+async def test_records_polled_before_a_rebalance_are_read_again_by_whoever_owns_them_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = await world.start("sum_counts")
+    runner = pipeline.runners[0]
+    for ms in range(0, 5000, 100):
+        at = START + ms
+        world.clock.set_ms(at)
+        await world.publish(Count(session_id="s", event_time_ms=at, start_ms=at, end_ms=at, letters=1), "counts")
+        if ms == 2500:
+            other = world.broker.consumer(["counts"], group="tiny.sum_counts")
+            refresh = runner._tables.refresh  # noqa: SLF001 - the await between poll and process
+
+            async def join_and_leave() -> Any:
+                monkeypatch.setattr(runner._tables, "refresh", refresh)  # noqa: B023, SLF001
+                await other.start()  # noqa: B023
+                await other.stop()  # noqa: B023
+                return ()
+
+            monkeypatch.setattr(runner._tables, "refresh", join_and_leave)  # noqa: SLF001
+        await settle(pipeline)
+    await until(world, pipeline, 9000)
+    finals = {t.event_time_ms - START: t.letters for t in world.read("totals")}
+    assert finals == {end: min(end, 5000) // 100 - max(end - 5000, 0) // 100 for end in range(500, 7000, 500)}
+
+
 async def test_commits_stay_below_what_an_operator_holds(world: World) -> None:
     pipeline = await world.start("stumble")
     await world.say("hold")
