@@ -133,9 +133,30 @@ def test_a_line_that_cannot_be_read_is_65_with_its_number(
     assert words in _error(capsys)
 
 
-def test_a_file_for_a_topic_that_is_not_from_outside_is_65(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_for_a_topic_that_is_not_from_outside_is_65_and_the_others_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "affect_events.jsonl").write_text('{"event_time_ms": 1}\n')
-    assert main(["replay", str(tmp_path), "--speed", "max"]) in (65, 77)
+    monkeypatch.setenv("STREAMER_CONTEXT", "research")
+    monkeypatch.setenv("STREAMER_ACCEPT_LICENCES", "unsettled")
+    assert main(["replay", str(tmp_path), "--speed", "max", "--consent", "all"]) == 65
+    error = _error(capsys)
+    assert "affect_events" in error
+    assert "chat_messages" in error
+
+
+def test_consent_to_something_that_is_no_modality_is_refused_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chat.jsonl").write_text('{"event_time_ms": 1, "text": "x"}\n')
+    assert main(["replay", str(tmp_path), "--speed", "max", "--consent", "face,nose"]) == 78
+    assert "'nose': no modality; there are face, voice, text" in _error(capsys)
+
+
+def test_a_chat_that_is_not_utf_8_is_65(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "chat.jsonl").write_bytes(b"\xff\xfe{")
+    assert main(["replay", str(tmp_path), "--speed", "max"]) == 65
+    assert "not UTF-8" in _error(capsys)
 
 
 def test_wrong_settings_are_78_all_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
