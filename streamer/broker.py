@@ -143,6 +143,53 @@ class Producer(Protocol):
         ...
 
 
+class TransactionalProducer(Protocol):
+    """Appends records and a group's places so that all of a transaction is read, or none of it.
+
+    One owner at a time has an id: who starts last fences those before, whose open transactions are aborted. After any
+    error but a PayloadError the owner can't know what was committed: it stops, starts anew and asks the group.
+    """
+
+    async def start(self) -> None:
+        """Connect, and fence whoever used this id before: once this returns, nothing of theirs can be committed.
+
+        Raises:
+            BrokerUnreachableError: nobody answers.
+        """
+        ...
+
+    async def send(self, messages: Sequence[Outgoing]) -> None:
+        """Append all, in order for each partition, to the open transaction; opens one where none is.
+
+        Raises:
+            FencedError: somebody else has started with this id, or the transaction took longer than its timeout.
+            BrokerUnreachableError, PayloadError, TopicMismatchError: as `Producer.send`.
+        """
+        ...
+
+    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
+        """End the transaction, with the group's places as part of it; without records it holds only those.
+
+        Raises:
+            FencedError: somebody else has started with this id, or the transaction took longer than its timeout.
+            BrokerUnreachableError: not acknowledged in time; it may have been committed.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Drop what was sent since the last commit; nothing where no transaction is open.
+
+        Raises:
+            FencedError: somebody else has started with this id; what was sent is dropped all the same.
+            BrokerUnreachableError: not acknowledged in time; it will be dropped at the transaction's timeout.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Abort what is open and let go; idempotent."""
+        ...
+
+
 class Broker(Protocol):
     """Where consumers and producers come from."""
 
@@ -164,6 +211,10 @@ class Broker(Protocol):
 
     def producer(self) -> Producer:
         """A plain producer, acknowledged by all replicas."""
+        ...
+
+    def transactional(self, transactional_id: str, *, group: str) -> TransactionalProducer:
+        """A producer of transactions that carry the places of a group."""
         ...
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
