@@ -1,4 +1,4 @@
-"""Apache Kafka behind the broker protocols: messages in, messages out. The only file that imports aiokafka.
+"""Apache Kafka behind the broker protocols: messages in, messages out. Imports aiokafka, as kafka_producers.py does.
 
 Tuned for latency: nothing lingers, a fetch returns with its first byte. aiokafka's rough edges are smoothed here and
 pinned by the contract suite: `committed()` of its consumer drops the metadata, its log at DEBUG holds payload, an
@@ -8,48 +8,51 @@ exception in a rebalance callback is swallowed.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, errors, structs
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors, structs
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
+from streamer import kafka_options
 from streamer.broker import (
     MAX_RECORD_BYTES,
     Committed,
     Consumer,
     Message,
-    Outgoing,
     PartitionsChanged,
     Producer,
     TopicPartition,
     TopicSpec,
+    TransactionalProducer,
 )
 from streamer.errors import (
     BrokerUnreachableError,
     ConfigurationError,
     FencedError,
-    PayloadError,
     Problem,
     StreamerError,
     TopicMismatchError,
 )
 from streamer.kafka_options import calm_the_log, connection_options, topic_attributes, topic_differences
+from streamer.kafka_producers import FENCED, KafkaProducer, KafkaTransactions, ended
 from streamer.settings import Settings
 
-CONNECT_SECONDS = 5.0  # until nobody is considered to be there
 JOIN_SECONDS = 60.0  # a group's other members may be draining
-ANSWER_SECONDS = 10.0  # for an append, a commit or a question to a broker that was there
 SESSION_MS = 10_000
 HEARTBEAT_MS = 500  # how soon a member learns of a rebalance
 FETCH_WAIT_MS = 100  # a fetch under way keeps a partition that has just been drained waiting for up to this long
 
 T = TypeVar("T")
-_OF_THE_CALLER = (errors.MessageSizeTooLargeError, errors.IllegalStateError, errors.CommitFailedError)
+_OF_THE_CALLER = (
+    errors.MessageSizeTooLargeError,
+    errors.IllegalStateError,
+    errors.CommitFailedError,
+    *FENCED,
+)
 
 
 class KafkaBroker:
@@ -88,7 +91,11 @@ class KafkaBroker:
 
     def producer(self) -> Producer:
         """A producer, see the protocol."""
-        return _KafkaProducer(self, self._connection)
+        return KafkaProducer(self.address, self._connection, self.answering)
+
+    def transactional(self, transactional_id: str, *, group: str) -> TransactionalProducer:
+        """A producer of transactions, see the protocol."""
+        return KafkaTransactions(self.address, self._connection, self.answering, transactional_id, group)
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create what is missing, check what is there, see the protocol."""
@@ -147,7 +154,7 @@ class KafkaBroker:
         except errors.UnknownTopicOrPartitionError:
             raise TopicMismatchError(f"no such topic at {self.address}; create it, or check its name") from None
         except errors.KafkaError as error:
-            if error.retriable:
+            if error.retriable or type(error) is errors.KafkaError:  # aiokafka's word for the unexpected
                 raise self._unreachable(error) from None
             raise StreamerError(f"Kafka at {self.address}: {type(error).__name__}") from None
 
@@ -159,15 +166,16 @@ class KafkaBroker:
         """One question to the cluster, repeated while the answer is that it is not ready."""
         async with self._lock:
             if self._admin is None:
-                admin = AIOKafkaAdminClient(request_timeout_ms=int(ANSWER_SECONDS * 1000), **self._connection)
+                answer_ms = int(kafka_options.ANSWER_SECONDS * 1000)
+                admin = AIOKafkaAdminClient(request_timeout_ms=answer_ms, **self._connection)
                 try:
-                    async with self.answering(CONNECT_SECONDS):
+                    async with self.answering(kafka_options.CONNECT_SECONDS):
                         await admin.start()
                 except BaseException:
                     await admin.close()
                     raise
                 self._admin = admin
-            async with self.answering(ANSWER_SECONDS):
+            async with self.answering(kafka_options.ANSWER_SECONDS):
                 while True:
                     try:
                         return await question(self._admin)
@@ -194,7 +202,7 @@ class KafkaBroker:
         ]
 
         async def ask(admin: AIOKafkaAdminClient) -> Any:
-            return await admin.create_topics(new, timeout_ms=int(ANSWER_SECONDS * 1000))
+            return await admin.create_topics(new, timeout_ms=int(kafka_options.ANSWER_SECONDS * 1000))
 
         for topic, code, *message in (await self._ask(ask)).topic_errors:
             error = errors.for_code(code)
@@ -257,7 +265,7 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         if self._failure:
             failure, self._failure = self._failure, None
             raise failure
-        async with self._broker.answering(ANSWER_SECONDS + timeout_ms / 1000):
+        async with self._broker.answering(kafka_options.ANSWER_SECONDS + timeout_ms / 1000):
             batches = await self._running().getmany(timeout_ms=timeout_ms, max_records=max_records)
         return [
             Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
@@ -271,7 +279,7 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         """For each assigned partition the offset up to which committed records can be read."""
-        async with self._broker.answering(ANSWER_SECONDS):
+        async with self._broker.answering(kafka_options.ANSWER_SECONDS):
             ends = await self._running().end_offsets([_theirs(p) for p in self.assignment()])
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
 
@@ -299,7 +307,7 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
             raise StreamerError("a consumer without a group cannot commit")
         offsets = {_theirs(p): structs.OffsetAndMetadata(c.offset, c.metadata) for p, c in places.items()}
         try:
-            async with self._broker.answering(ANSWER_SECONDS):
+            async with self._broker.answering(kafka_options.ANSWER_SECONDS):
                 if offsets:
                     await self._running().commit(offsets)
         except (errors.IllegalStateError, errors.CommitFailedError):
@@ -310,7 +318,7 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         """Leave the group; on_revoked is not called."""
         consumer, self._consumer = self._consumer, None
         if consumer:
-            await _ended(consumer.stop())
+            await ended(consumer.stop(), None)
 
     def _running(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -336,64 +344,5 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
                 self._failure = error
 
 
-class _KafkaProducer:
-    """One aiokafka producer, acknowledged by all replicas."""
-
-    def __init__(self, broker: KafkaBroker, connection: Mapping[str, Any]) -> None:
-        self._broker, self._connection = broker, connection
-        self._producer: AIOKafkaProducer | None = None
-
-    async def start(self) -> None:
-        """Connect."""
-        self._producer = AIOKafkaProducer(
-            acks="all", linger_ms=0, max_request_size=MAX_RECORD_BYTES, max_batch_size=65_536,
-            request_timeout_ms=int(ANSWER_SECONDS * 1000), **self._connection,
-        )  # fmt: skip
-        try:
-            async with self._broker.answering(CONNECT_SECONDS):
-                await self._producer.start()
-        except BaseException:
-            await self.stop()
-            raise
-
-    async def send(self, messages: Sequence[Outgoing]) -> None:
-        """Append all, see the protocol."""
-        if self._producer is None:
-            raise StreamerError("this producer has not been started, or was stopped")
-        try:
-            async with self._broker.answering(ANSWER_SECONDS):
-                pending = [await self._append(self._producer, m) for m in messages]
-                for outcome in await asyncio.gather(*pending, return_exceptions=True):
-                    if isinstance(outcome, BaseException):
-                        raise outcome
-        except errors.MessageSizeTooLargeError:
-            largest = max(messages, key=lambda m: len(m.value or b""))
-            detail = f"a record of {len(largest.value or b'')} bytes is more than topic {largest.topic} takes"
-            raise PayloadError("too_large", detail) from None
-
-    async def _append(self, producer: AIOKafkaProducer, m: Outgoing) -> Awaitable[object]:
-        if m.key is None and m.value is None:
-            raise PayloadError("empty", f"a record of topic {m.topic} has neither key nor value")
-        if m.partition is not None and m.partition not in await producer.partitions_for(m.topic):
-            raise TopicMismatchError(f"topic {m.topic} at {self._broker.address} has no partition {m.partition}")
-        pending: Awaitable[object] = await producer.send(m.topic, m.value, m.key, m.partition, headers=list(m.headers))
-        return pending
-
-    async def stop(self) -> None:
-        """Send what is left."""
-        producer, self._producer = self._producer, None
-        if producer:
-            await _ended(producer.stop())
-
-
 def _theirs(partition: TopicPartition) -> structs.TopicPartition:
     return structs.TopicPartition(partition.topic, partition.partition)
-
-
-async def _ended(stopping: Awaitable[None]) -> None:
-    """Let a client stop; one that cannot say goodbye to its broker is let go."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await stopping
-    except (TimeoutError, errors.KafkaError) as error:
-        logging.getLogger(__name__).warning("a Kafka client stopped without goodbye: %s", type(error).__name__)

@@ -11,6 +11,8 @@ from streamer.broker import TopicSpec
 from streamer.errors import ConfigurationError, Problem
 from streamer.settings import Settings
 
+CONNECT_SECONDS = 5.0  # until nobody is considered to be there
+ANSWER_SECONDS = 10.0  # for an append, a commit or a question to a broker that was there
 RETRY_MS = 20  # an outage costs one client pair 4 % of a core with it, 13 % with 3 ms (which only transactions want)
 REPEAT_SECONDS = 5.0  # an outage is logged once in this time, not at each attempt
 

@@ -14,9 +14,10 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from streamer.broker import Committed, Outgoing, TopicPartition, TopicSpec
-from streamer.broker_kafka import CONNECT_SECONDS, KafkaBroker
+from streamer.broker_kafka import KafkaBroker
 from streamer.errors import BrokerUnreachableError, ConfigurationError, TopicMismatchError
 from streamer.event_time import SystemClock
+from streamer.kafka_options import CONNECT_SECONDS
 from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
 from tests.broker_steps import outgoing, polled, read
@@ -75,7 +76,7 @@ async def test_an_address_that_never_answers_is_given_up_in_time(
     deaf_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert CONNECT_SECONDS <= 5
-    monkeypatch.setattr("streamer.broker_kafka.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("streamer.kafka_options.CONNECT_SECONDS", 1.0)
     broker = KafkaBroker(load_settings(brokers=f"127.0.0.1:{deaf_port}"))
     clock = SystemClock()
     start_ms = clock.perf_ms()
@@ -178,7 +179,7 @@ async def test_a_named_worker_that_restarts_gets_its_partitions_back_and_nobody_
 async def test_a_broker_that_goes_away_and_comes_back_is_found_again(
     tmp_path: Path, unique: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamer.broker_kafka.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("streamer.kafka_options.ANSWER_SECONDS", 2.0)
     settings, records = load_settings(), tmp_path / "records"
     async with local_kafka(settings, log_dirs=records) as running:
         port = int(running.address.rsplit(":", 1)[1])
