@@ -96,6 +96,10 @@ class Consumer(Protocol):
         """The offset the next `poll` continues at in a partition, None while it isn't known."""
         ...
 
+    def caught_up(self, partition: TopicPartition) -> bool:
+        """Whether all that is known of a partition has been read; false for one that isn't assigned."""
+        ...
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Continue reading a partition at `offset`."""
         ...

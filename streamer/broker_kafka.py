@@ -289,6 +289,12 @@ class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         state = subscription.assignment.state_value(_theirs(partition)) if subscription.assignment else None
         return int(state.position) if state is not None and state.has_valid_position else None
 
+    def caught_up(self, partition: TopicPartition) -> bool:
+        """Whether the next record would be one that no fetch has told of."""
+        position = self.position(partition)
+        end = self._running().last_stable_offset(_theirs(partition)) if position is not None else None
+        return position is not None and end is not None and position >= end
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Continue reading a partition at `offset`."""
         try:

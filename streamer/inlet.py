@@ -16,19 +16,34 @@ MAX_SKEW_MS = 5000
 """Event time this far ahead of a record's own Kafka time is a lie about the clock (DESIGN §5)."""
 
 
-def to_record(message: Message, payloads: Mapping[str, type[Keyed]], partitions: int, context: Context) -> Record[Any]:
-    """A message to a Record: decoded, or refused with its reason; a tick keeps its place in the order."""
+LONGEST_KEY_BYTES = 1024
+"""A record's key is a session's or an item's name; what is longer is a mistake, and would outgrow our own records."""
+
+
+def to_record(
+    message: Message,
+    payloads: Mapping[str, type[Keyed]],
+    partitions: int,
+    context: Context,
+    max_skew_ms: int | None = MAX_SKEW_MS,
+) -> Record[Any]:
+    """A message to a Record: decoded, or refused with its reason; a tick keeps its place in the order.
+
+    `max_skew_ms` None leaves the clocks to a windowed operator, which judges them by its partition's Kafka time.
+    """
     headers = dict(message.headers)
     origin = Origin(message.topic, message.partition, message.offset)
-    key = (message.key or b"").decode(errors="surrogateescape")
+    key = (message.key or b"")[:LONGEST_KEY_BYTES].decode(errors="surrogateescape")
     trace = headers.get(TRACE_HEADER, b"").decode(errors="replace") or None
     record: Record[Any] = Record(key, message.timestamp_ms, message.timestamp_ms, None, origin, trace)
     if TICK_HEADER in headers:
         return record.derive(Tick(event_time_ms=message.timestamp_ms))
+    if len(message.key or b"") > LONGEST_KEY_BYTES:
+        return record.refuse("undecodable", f"the record key is longer than {LONGEST_KEY_BYTES} bytes")
     schema = headers.get(SCHEMA_HEADER, b"").decode(errors="replace") or None
     try:
         payload = decode(message.value, payloads[message.topic], schema)
-        _check_time(payload, message)
+        _check_time(payload, message, max_skew_ms)
         if isinstance(payload, SessionKeyed):
             _check_key(payload, message, partitions, context)
     except PayloadError as error:
@@ -36,11 +51,11 @@ def to_record(message: Message, payloads: Mapping[str, type[Keyed]], partitions:
     return record.derive(payload)
 
 
-def _check_time(payload: Keyed, message: Message) -> None:
+def _check_time(payload: Keyed, message: Message, max_skew_ms: int | None) -> None:
     if payload.event_time_ms < 0:
         raise PayloadError("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
     ahead_ms = payload.event_time_ms - message.timestamp_ms
-    if ahead_ms > MAX_SKEW_MS:
+    if max_skew_ms is not None and ahead_ms > max_skew_ms:
         raise PayloadError("clock_skew", f"event_time_ms is {ahead_ms} ms ahead of its Kafka time")
 
 

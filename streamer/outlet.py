@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamer.broker import Outgoing, Producer
+from streamer.broker import MAX_RECORD_BYTES, Committed, Outgoing, Producer, TopicPartition, TransactionalProducer
 from streamer.errors import PayloadError
 from streamer.failures import dead_letter
 from streamer.operator import Context
@@ -15,6 +15,7 @@ from streamer.topology import OperatorSpec
 
 DEAD_LETTERS = "dead_letters"
 _EMPTY_MAP = b"\x80"
+_LARGEST_VALUE = MAX_RECORD_BYTES - 4096  # leaves room for the key, the headers and the framing
 
 
 class Outlet:
@@ -36,9 +37,22 @@ class Outlet:
 
         A refusal goes to `dead_letters`, and so does a payload of ours that can't be encoded.
         """
-        if not records:
-            return
-        await self._producer.send([self._message(record) for record in records])
+        if records:
+            await self._producer.send([self._message(record) for record in records])
+            self._note(records)
+
+    async def transact(
+        self,
+        producer: TransactionalProducer,
+        records: Sequence[Record[Any]],
+        places: Mapping[TopicPartition, Committed],
+    ) -> None:
+        """Append every record as `write` does, in one transaction with the group's places."""
+        await producer.send([self._message(record) for record in records])
+        await producer.commit(places)
+        self._note(records)
+
+    def _note(self, records: Sequence[Record[Any]]) -> None:
         now_ms = self._context.clock.now_ms()
         self._context.metrics.count("written", len(records))
         ages = [now_ms - r.event_time_ms for r in records if not isinstance(r.payload, Refusal | Tick)]
@@ -53,6 +67,9 @@ class Outlet:
             value = encode(record.payload)
         except PayloadError as error:
             return self._refused(record, Refusal("failed", error.detail))
+        if len(value) > _LARGEST_VALUE:
+            detail = f"an answer of {len(value)} bytes is more than a topic takes"
+            return self._refused(record, Refusal("failed", detail))
         headers = headers_for(record.payload, record.traceparent)
         return Outgoing(record.to or self._spec.writes, record.key.encode(), value, headers)
 

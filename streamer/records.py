@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
+from streamer.broker import TopicPartition
 from streamer.payloads import Keyed, Refusal
 
 P_co = TypeVar("P_co", covariant=True)
@@ -17,6 +18,11 @@ class Origin:
     topic: str
     partition: int
     offset: int
+
+    @property
+    def source(self) -> TopicPartition:
+        """The partition it lies in."""
+        return TopicPartition(self.topic, self.partition)
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]@{self.offset}"

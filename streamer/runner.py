@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from streamer.broker import Broker, Committed, TopicPartition
+from streamer.broker import Broker, Message, TopicPartition
 from streamer.errors import ConfigurationError, FencedError, Problem, StreamerError
 from streamer.failures import Attempts
-from streamer.inlet import admit, to_record
+from streamer.inlet import MAX_SKEW_MS, admit, to_record
+from streamer.ledger import Ledgers
 from streamer.operator import Context, Operator
 from streamer.outlet import Outlet
 from streamer.payloads import Refusal, Tick
@@ -44,6 +45,7 @@ class Runner:
         self._windowed = Windowed(built, spec, context) if spec.window is not None else None
         self.operator: Operator = self._windowed or built
         self._payloads = {name: topology.topics[name].type for name in spec.reads}
+        self._skew_ms = MAX_SKEW_MS if spec.window is None else None
         self._consumer = broker.consumer(
             spec.reads,
             group=f"{topology.app}.{spec.name}",
@@ -53,6 +55,8 @@ class Runner:
         tables = {name: topology.topics[name].type for name in spec.tables}
         self._tables = Tables(broker, tables, topology.partitions, context, built)
         self._outlet = Outlet(broker.producer(), spec, context)
+        exact = spec.delivery == "exactly_once"
+        self._ledgers = Ledgers(broker, f"{topology.app}.{spec.name}", self._outlet) if exact else None
         self._reporter = Reporter(spec, context)
         self._attempts = Attempts(spec.on_failure, context)
         self._sessions = Sessions(self.operator)
@@ -86,6 +90,8 @@ class Runner:
             while not self._closing.is_set():
                 await self.step()
             await self._commit()
+            if self._ledgers is not None:
+                await self._ledgers.flush()
         finally:
             await self.stop()
 
@@ -96,15 +102,12 @@ class Runner:
         if messages and len(messages) < self._spec.batch.max and self._spec.batch.wait:
             messages = [*messages, *await self._consumer.poll(self._spec.batch.max, self._spec.batch.wait)]
         await self._outlet.write(await self._tables.refresh())
-        records = [to_record(m, self._payloads, self._topology.partitions, self.context) for m in messages]
-        self.context.metrics.count("read", len(records))
-        usable = [r for r in records if not isinstance(r.payload, Refusal if self._windowed else Refusal | Tick)]
-        await self._outlet.write([r for r in records if isinstance(r.payload, Refusal)])
-        admitted = admit(usable, self._spec.queue, self.context)
+        records = self._decode(messages)
+        admitted = records if self._windowed is not None else await self._admit(records)
         for start in range(0, len(admitted), self._spec.batch.max):
             if generation == self._generation:
                 await self._process(admitted[start : start + self._spec.batch.max])
-        timed = await self._windowed.on_time() if self._windowed is not None else ()
+        timed = await self._windowed.on_time(self._consumer.caught_up) if self._windowed is not None else ()
         await self._outlet.write(timed)
         if generation == self._generation:
             self._sessions.read(records)
@@ -113,37 +116,55 @@ class Runner:
         await self._outlet.write(self._reporter.due(self._sessions.partitions(), await self._lag()))
         return len(messages) + len(timed)
 
+    def _decode(self, messages: Sequence[Message]) -> list[Record[Any]]:
+        self.context.metrics.count("read", len(messages))
+        partitions = self._topology.partitions
+        return [to_record(m, self._payloads, partitions, self.context, self._skew_ms) for m in messages]
+
+    async def _admit(self, records: Sequence[Record[Any]]) -> list[Record[Any]]:
+        """Records to those that are processed: refused ones become dead letters, the queue policy drops others."""
+        await self._outlet.write([r for r in records if isinstance(r.payload, Refusal)])
+        return admit([r for r in records if not isinstance(r.payload, Refusal | Tick)], self._spec.queue, self.context)
+
     async def _process(self, batch: Sequence[Record[Any]]) -> None:
-        begin, now_ms = self.context.clock.perf_ms(), self.context.clock.now_ms()
+        generation, begin, now_ms = self._generation, self.context.clock.perf_ms(), self.context.clock.now_ms()
         self.context.metrics.time("wait", [now_ms - r.kafka_ms for r in batch if not isinstance(r.payload, Tick)])
         if self._windowed is not None:  # it has advanced once it was called; only its pure `fuse` is tried again
             outputs = await self._windowed.process(batch)
         else:
             outputs = await self._attempts.run(self.operator.process, batch, _refuse)
         processed = self.context.clock.perf_ms()
-        await self._outlet.write(outputs)
+        if self._ledgers is None or self._windowed is None:
+            await self._outlet.write(outputs)
+        else:
+            await self._outlet.write([r for r in outputs if self._windowed.provisional(r)])
+            if generation == self._generation:  # else the partitions' next owner comes to the same
+                finals = [r for r in outputs if not self._windowed.provisional(r)]
+                await self._ledgers.add(finals, self._windowed.place)
         self.context.metrics.count("processed", len(batch))
         self.context.metrics.time("process", [processed - begin])
         self.context.metrics.time("produce", [self.context.clock.perf_ms() - processed])
 
     async def _commit(self) -> None:
-        places: dict[TopicPartition, Committed] = {}
-        for partition in self._consumer.assignment():
-            own = self._windowed.place(partition) if self._windowed else self._sessions.place(partition)
-            if own is not None:
-                places[partition] = own
+        """Store how far each partition has been read; exactly-once, a place alone is a transaction too."""
+        self._committed_ms = self.context.clock.now_ms()
+        place = self._windowed.place if self._windowed is not None else self._sessions.place
+        if self._ledgers is not None:
+            await self._ledgers.add((), place)
+            return
+        stand = {partition: place(partition) for partition in self._consumer.assignment()}
+        places = {partition: found for partition, found in stand.items() if found is not None}
         if places:
             try:
                 await self._consumer.commit(places)
             except FencedError:  # the group has moved on: `_revoked` drops the state, the new owner reads again
                 self.context.log.warning("%s: another worker owns its partitions now", self._spec.name)
-        self._committed_ms = self.context.clock.now_ms()
 
     async def stop(self) -> None:
-        """Leave the group and release everything."""
-        await self._consumer.stop()
-        await self._tables.stop()
-        await self._outlet.stop()
+        """Leave the group, drop what is known of its partitions and release everything; it can be opened again."""
+        exact = [self._ledgers.close()] if self._ledgers is not None else []
+        await asyncio.gather(self._consumer.stop(), self._tables.stop(), self._outlet.stop(), *exact)
+        self._drop(frozenset(TopicPartition(t, n) for t in self._payloads for n in range(self._topology.partitions)))
         await self.operator.close()
 
     def wake_ms(self) -> int | None:
@@ -152,7 +173,7 @@ class Runner:
 
     def _wait_ms(self) -> int:
         wake = self.wake_ms()
-        return IDLE_WAIT_MS if wake is None else min(max(wake - self.context.clock.now_ms(), 0), IDLE_WAIT_MS)
+        return IDLE_WAIT_MS if wake is None else min(max(wake - self.context.clock.now_ms(), 1), IDLE_WAIT_MS)
 
     async def _lag(self) -> int:
         if not self._reporter.is_due():
@@ -162,14 +183,24 @@ class Runner:
 
     async def _assigned(self, partitions: frozenset[TopicPartition]) -> None:
         self._generation += 1
-        for partition in partitions:
-            if self._windowed is not None:
-                place = self._windowed.resume(partition, await self._consumer.committed(partition))
-                if place is not None:
-                    self._consumer.seek(partition, place)
+        await asyncio.gather(*(self._take(partition) for partition in partitions))
+
+    async def _take(self, partition: TopicPartition) -> None:
+        """Own a partition: fence whoever did before, then see where it stood, then go there."""
+        if self._ledgers is not None:
+            await self._ledgers.open(partition)
+        if self._windowed is not None:
+            place = self._windowed.resume(partition, await self._consumer.committed(partition))
+            if place is not None:
+                self._consumer.seek(partition, place)
 
     async def _revoked(self, partitions: frozenset[TopicPartition]) -> None:
         self._generation += 1
+        if self._ledgers is not None:
+            await self._ledgers.lose(partitions)
+        self._drop(partitions)
+
+    def _drop(self, partitions: frozenset[TopicPartition]) -> None:
         for partition in partitions:
             self._sessions.lose(partition)
             if self._windowed is not None:

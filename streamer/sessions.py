@@ -24,7 +24,7 @@ class Sessions:
     def read(self, records: Sequence[Record[Any]]) -> None:
         """Records that are done with: processed, dropped or refused."""
         for record in records:
-            partition = TopicPartition(record.origin.topic, record.origin.partition)
+            partition = record.origin.source
             self._next[partition] = record.origin.offset + 1
             seen = self._seen.setdefault(partition, {})
             seen.pop(record.key, None)
@@ -44,7 +44,7 @@ class Sessions:
         if partition not in self._next:
             return None
         held = (self._operator.needs_from(session) for session in self._seen[partition])
-        offsets = [o.offset for o in held if o is not None and TopicPartition(o.topic, o.partition) == partition]
+        offsets = [o.offset for o in held if o is not None and o.source == partition]
         return Committed(min([self._next[partition], *offsets]))
 
     def lose(self, partition: TopicPartition) -> None:

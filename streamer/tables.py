@@ -46,6 +46,8 @@ class Tables:
         """
         if self._consumer is None:
             return ()
+        for name in self._payloads:  # after an outage: what was deleted meanwhile is told by nobody
+            self._context.tables[name].clear()
         await self._consumer.start()
         ends = await self._consumer.end_offsets()
         messages: list[Message] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from streamer.windows import PartitionWindows, Window, WindowSpec
 PROVISIONALS_PER_S = 25
 PROVISIONAL_BURST = 5
 TICK_EVERY_MS = 20
+MARK_EVERY_MS = 100  # how far apart the places are that a partition may be read again from
 LATE_RECORDS = "late_records"
 _MANY = 1000
 
@@ -89,53 +90,64 @@ class Windowed:
         self._partitions.pop(partition, None)
         self._withheld = {s: tp for s, tp in self._withheld.items() if tp != partition}
 
+    def provisional(self, output: Record[Any]) -> bool:
+        """Whether an output of `process` is a provisional: it may be repeated, so no transaction holds it up."""
+        return output.to is not None and output.to == self._spec.provisional
+
     def place(self, partition: TopicPartition) -> Committed | None:
-        """What to commit: the first record newer than K_T - 2 horizon, with T and K_T as metadata."""
+        """What to commit: a record at or just before the first newer than K_T - 2 horizon; T and K_T as metadata."""
         state = self._partitions.get(partition)
         if state is None or state.seen_to < 0 or state.seen_to < state.written_to:
             return None
         kafka_ms = state.windows.kafka_ms
-        while len(state.marks) > 1 and state.marks[0][0] <= kafka_ms - 2 * self._spec.horizon:
+        while len(state.marks) > 1 and state.marks[1][0] <= kafka_ms - 2 * self._spec.horizon:
             state.marks.popleft()
         return Committed(state.marks[0][1], json.dumps({"T": state.seen_to, "K_T": kafka_ms}))
 
     async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
-        """Records and ticks to finals in the order of their triggers, then the provisionals they give rise to."""
+        """Records, refused ones and ticks to finals in the order of their triggers, then to provisionals."""
         due: list[tuple[Window, Record[Any]]] = []
         outputs: list[Record[Any]] = []
         moved: dict[str, Record[Any]] = {}
         for record in batch:
-            partition = TopicPartition(record.origin.topic, record.origin.partition)
-            state = self._partitions.get(partition)
+            state = self._partitions.get(record.origin.source)
             if state is None:  # lost between poll and here: its new owner does this
                 continue
             offset, fresh = record.origin.offset, record.origin.offset > state.written_to
-            if isinstance(record.payload, Tick):
+            timer = isinstance(record.payload, Tick | Refusal)  # tells of time and of nothing else
+            if timer:
                 applied = state.windows.tick(offset, record.kafka_ms)
             else:
                 applied = state.windows.apply(offset, record.kafka_ms, record.payload)
-            if not state.marks or state.windows.kafka_ms > state.marks[-1][0]:
+            if not state.marks or state.windows.kafka_ms >= state.marks[-1][0] + MARK_EVERY_MS:
                 state.marks.append((state.windows.kafka_ms, offset))
             state.seen_to = offset
             if not fresh:
                 continue
             due += [(window, record) for window in applied.closed]
+            if isinstance(record.payload, Refusal):
+                outputs.append(record)
             if applied.refused is not None:
                 outputs += self._refused(record, applied.refused)
-            if not isinstance(record.payload, Tick) and applied.refused in (None, "late"):
+            if not timer and applied.refused in (None, "late"):
                 moved[record.key] = record
         self._context.metrics.count("finals", len(due))
         return [*outputs, *await self._fuse(due), *await self._provisionals(moved)]
 
-    async def on_time(self) -> Sequence[Record[Any]]:
-        """Ticks for quiet partitions with a window due, and provisionals that waited for their turn."""
+    async def on_time(self, caught_up: Callable[[TopicPartition], bool]) -> Sequence[Record[Any]]:
+        """Ticks for quiet partitions with a window due, and provisionals that waited for their turn.
+
+        Where there is more to read, a record will tell the time: no tick is sent ahead of a backlog.
+        """
         now_ms = self._context.clock.now_ms()
         outputs: list[Record[Any]] = []
         if len(self._buckets) > _MANY:
             self._buckets = {s: b for s, b in self._buckets.items() if now_ms - b.at_ms < 1000}  # noqa: PLR2004 - 1 s fills it
         for partition, state in self._partitions.items():
             due = state.windows.next_due_ms()
-            if due is not None and now_ms >= due and now_ms >= state.ticked_ms + TICK_EVERY_MS:
+            if due is None or now_ms < max(due, state.ticked_ms + TICK_EVERY_MS):
+                continue
+            if caught_up(partition):
                 state.ticked_ms = now_ms
                 origin = Origin(partition.topic, partition.partition, state.seen_to)
                 outputs.append(Record("", now_ms, now_ms, Tick(event_time_ms=now_ms), origin))
@@ -182,7 +194,7 @@ class Windowed:
         now_ms = self._context.clock.now_ms()
         due: list[tuple[Window, Record[Any]]] = []
         for session_id, record in moved.items():
-            partition = TopicPartition(record.origin.topic, record.origin.partition)
+            partition = record.origin.source
             state = self._partitions.get(partition)  # lost while finals were fused: its new owner tells
             window = state.windows.provisional(session_id) if state is not None else None
             if window is None:
