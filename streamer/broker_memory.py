@@ -1,7 +1,8 @@
 """The in-process twin of Kafka: topics in lists, stamped by a clock it is given; for unit tests and simulated replay.
 
 Deterministic: records are handed out in the order in which they were appended, over all partitions; keyless records go
-round; nothing reads a wall clock. Compaction is not simulated: a reader of a table lets the latest record win.
+round; nothing reads a wall clock. Readers see committed records only; a transaction that has outlived its timeout ends
+at the next append or read. Compaction is not simulated: a reader of a table lets the latest record win.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from typing import Literal
 
 from streamer.broker import (
-    MAX_RECORD_BYTES,
     Committed,
     Consumer,
     Message,
@@ -22,60 +23,39 @@ from streamer.broker import (
     Producer,
     TopicPartition,
     TopicSpec,
-    partition_for,
+    TransactionalProducer,
 )
-from streamer.errors import FencedError, PayloadError, StreamerError, TopicMismatchError
+from streamer.errors import FencedError, StreamerError
 from streamer.event_time import Clock
+from streamer.memory_log import Disturbance, MemoryTopics
+
+__all__ = ["Disturbance", "MemoryBroker"]
 
 METADATA_BYTES = 4096  # Kafka's default for a commit's metadata
-RECORD_OVERHEAD_BYTES = 70  # of a batch with one record, about
-FORGET_AT_ONCE = 64  # expired records are dropped in lumps, so that appending stays cheap
-
-
-@dataclass(slots=True)
-class _Log:
-    """One partition; `base` is the offset of its oldest record, `arrivals` the order over all partitions."""
-
-    retention_ms: int | None
-    base: int = 0
-    messages: list[Message] = field(default_factory=list)
-    arrivals: list[int] = field(default_factory=list)
-
-    @property
-    def end(self) -> int:
-        return self.base + len(self.messages)
-
-    def append(self, message: Message, arrival: int) -> None:
-        self.messages.append(message)
-        self.arrivals.append(arrival)
-        if self.retention_ms is not None:
-            oldest_ms = message.timestamp_ms - self.retention_ms
-            if len(self.messages) > FORGET_AT_ONCE and self.messages[FORGET_AT_ONCE].timestamp_ms < oldest_ms:
-                del self.messages[:FORGET_AT_ONCE]
-                del self.arrivals[:FORGET_AT_ONCE]
-                self.base += FORGET_AT_ONCE
 
 
 @dataclass(slots=True)
 class _Group:
     """A consumer group: its members in the order in which they joined, and its commits."""
 
+    name: str
     members: list[_MemoryConsumer] = field(default_factory=list)
     places: dict[TopicPartition, Committed] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def keep(self, places: Mapping[TopicPartition, Committed]) -> None:
+        """Take places over, all or none."""
+        if any(len(c.metadata.encode()) > METADATA_BYTES for c in places.values()):
+            raise StreamerError(f"a commit's metadata is longer than {METADATA_BYTES} bytes")
+        self.places.update(places)
+
 
 class MemoryBroker:
-    """Topics in memory; `clock` gives the LogAppendTime."""
+    """Topics in memory; `clock` gives the LogAppendTime, `disturbance` what a bad day makes of it."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.specs: dict[str, TopicSpec] = {}
-        self.logs: dict[TopicPartition, _Log] = {}
-        self.groups: dict[str, _Group] = {}
-        self.news = asyncio.Event()
-        self._clock = clock
-        self._arrivals = 0
-        self._turns: dict[str, int] = {}
+    def __init__(self, clock: Clock, disturbance: Disturbance | None = None) -> None:
+        self._topics = MemoryTopics(clock, disturbance)
+        self._groups: dict[str, _Group] = {}
 
     def consumer(
         self,
@@ -87,66 +67,34 @@ class MemoryBroker:
         on_revoked: PartitionsChanged | None = None,
     ) -> Consumer:
         """A consumer, see the protocol."""
-        return _MemoryConsumer(self, topics, group, start_at == "earliest", on_assigned, on_revoked)
+        member_of = self._group(group) if group else None
+        return _MemoryConsumer(self._topics, topics, member_of, start_at == "earliest", on_assigned, on_revoked)
 
     def producer(self) -> Producer:
         """A producer, see the protocol."""
-        return _MemoryProducer(self)
+        return _MemoryProducer(self._topics)
+
+    def transactional(self, transactional_id: str, *, group: str) -> TransactionalProducer:
+        """A producer of transactions, see the protocol."""
+        return _MemoryTransactions(self._topics, transactional_id, self._group(group))
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create what is missing, check what is there, see the protocol."""
-        differences = []
-        for spec in topics:
-            there = self.specs.setdefault(spec.name, spec)
-            if there.partitions != spec.partitions:
-                differences.append(f"{spec.name} has {there.partitions} partitions, not {spec.partitions}")
-            if there.compact != spec.compact:
-                differences.append(f"{spec.name} has compact={there.compact}, not {spec.compact}")
-            for number in range(there.partitions):
-                self.logs.setdefault(TopicPartition(spec.name, number), _Log(there.retention_ms))
-        if differences:
-            lines = "\n".join(f"  {d}" for d in differences)
-            raise TopicMismatchError(f"topics in memory are not as the topology says\n{lines}")
+        self._topics.create(topics)
 
     async def close(self) -> None:
         """Nothing is held."""
 
-    def require(self, topics: Sequence[str]) -> None:
-        """Refuse topics that do not exist."""
-        if missing := sorted(set(topics) - self.specs.keys()):
-            raise TopicMismatchError(f"no topic {', '.join(missing)} in memory; create it, or check its name")
-
-    def partitions(self, topic: str) -> list[TopicPartition]:
-        """A topic's partitions in order."""
-        return [TopicPartition(topic, number) for number in range(self.specs[topic].partitions)]
-
     def messages(self, topic: str) -> list[Message]:
-        """What is stored of a topic, in the order in which it was appended."""
-        logs = [self.logs[partition] for partition in self.partitions(topic)]
-        arrived = [pair for log in logs for pair in zip(log.arrivals, log.messages, strict=True)]
-        return [message for _, message in sorted(arrived, key=lambda pair: pair[0])]
+        """What a reader could see of a topic now, in the order in which it was appended."""
+        return self._topics.messages(topic)
 
-    def append(self, outgoing: Outgoing) -> None:
-        """Store a record at its partition's end."""
-        self.require([outgoing.topic])
-        count = self.specs[outgoing.topic].partitions
-        number = outgoing.partition
-        if number is None and outgoing.key is not None:
-            number = partition_for(outgoing.key, count)
-        elif number is None:
-            number = self._turns.get(outgoing.topic, 0) % count
-            self._turns[outgoing.topic] = number + 1
-        elif number >= count:
-            raise TopicMismatchError(f"topic {outgoing.topic} in memory has no partition {number}")
-        log, now_ms = self.logs[TopicPartition(outgoing.topic, number)], self._clock.now_ms()
-        key, value, headers = outgoing.key, outgoing.value, outgoing.headers
-        log.append(Message(outgoing.topic, number, log.end, now_ms, key, value, headers), self._arrivals)
-        self._arrivals += 1
+    def restore(self, message: Message) -> None:
+        """Append a recorded record with the partition, offset and timestamp it has, see `MemoryTopics.restore`."""
+        self._topics.restore(message)
 
-    def announce(self) -> None:
-        """Wake every consumer that waits for records."""
-        news, self.news = self.news, asyncio.Event()
-        news.set()
+    def _group(self, name: str) -> _Group:
+        return self._groups.setdefault(name, _Group(name))
 
 
 class _MemoryConsumer:
@@ -154,17 +102,16 @@ class _MemoryConsumer:
 
     def __init__(
         self,
-        broker: MemoryBroker,
+        stored: MemoryTopics,
         topics: Sequence[str],
-        group: str | None,
+        group: _Group | None,
         earliest: bool,
         on_assigned: PartitionsChanged | None,
         on_revoked: PartitionsChanged | None,
     ) -> None:
         self.topics = frozenset(topics)
-        self._broker, self._group_name, self._earliest = broker, group, earliest
+        self._stored, self._group, self._earliest = stored, group, earliest
         self._on_assigned, self._on_revoked = on_assigned, on_revoked
-        self._group = broker.groups.setdefault(group, _Group()) if group else None
         self._positions: dict[TopicPartition, int] = {}
         self._ready = False  # whether on_assigned has returned for what is assigned
         self._failure: Exception | None = None
@@ -172,10 +119,10 @@ class _MemoryConsumer:
 
     async def start(self) -> None:
         """Join; every member's callbacks have returned when this does."""
-        self._broker.require(sorted(self.topics))
+        self._stored.require(sorted(self.topics))
         self._started = True
         if self._group is None:
-            await self.give([p for topic in sorted(self.topics) for p in self._broker.partitions(topic)])
+            await self.give([p for topic in sorted(self.topics) for p in self._stored.partitions(topic)])
         else:
             self._group.members.append(self)
             await self._rebalance(self._group)
@@ -189,15 +136,23 @@ class _MemoryConsumer:
             failure, self._failure = self._failure, None
             raise failure
         self._require_started()
-        news = self._broker.news
+        news = self._stored.news
         if not (found := self._take(max_records)) and timeout_ms > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_ms / 1000):
                     while not found:
-                        await news.wait()
-                        news = self._broker.news
+                        await self._wait(news)
+                        news = self._stored.news
                         found = self._take(max_records)
         return found
+
+    async def _wait(self, news: asyncio.Event) -> None:
+        """Until something was appended or decided, or time alone lets more be seen."""
+        changes_ms = self._stored.changes_ms()
+        ahead_s = None if changes_ms is None else max(changes_ms - self._stored.now_ms(), 1) / 1000
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ahead_s):
+                await news.wait()
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions this consumer reads now."""
@@ -205,12 +160,18 @@ class _MemoryConsumer:
         return frozenset(self._positions)
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
-        """For each assigned partition the offset that its next record will get."""
-        return {p: self._broker.logs[p].end for p in self.assignment()}
+        """For each assigned partition the offset up to which committed records can be read."""
+        now_ms = self._stored.now_ms()
+        return {p: self._stored.logs[p].stable(now_ms) for p in self.assignment()}
 
     def position(self, partition: TopicPartition) -> int | None:
         """Where the next poll continues."""
         return self._positions.get(partition)
+
+    def caught_up(self, partition: TopicPartition) -> bool:
+        """Whether everything that can be seen of a partition has been read."""
+        position = self._positions.get(partition)
+        return position is not None and position >= self._stored.logs[partition].stable(self._stored.now_ms())
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Continue reading a partition at `offset`."""
@@ -228,11 +189,9 @@ class _MemoryConsumer:
         if self._group is None:
             raise StreamerError("a consumer without a group cannot commit")
         if not places.keys() <= self._positions.keys():
-            group = f"group {self._group_name} has moved on without this member"
+            group = f"group {self._group.name} has moved on without this member"
             raise FencedError(f"{group}: drop the partitions' state and rejoin")
-        if any(len(c.metadata.encode()) > METADATA_BYTES for c in places.values()):
-            raise StreamerError(f"a commit's metadata is longer than {METADATA_BYTES} bytes")
-        self._group.places.update(places)
+        self._group.keep(places)
 
     async def stop(self) -> None:
         """Leave the group; on_revoked is not called on this member."""
@@ -248,7 +207,7 @@ class _MemoryConsumer:
         self._positions = {p: self._first(p) for p in partitions}
         await self._call(self._on_assigned)
         self._ready = True
-        self._broker.announce()
+        self._stored.announce()
 
     async def take_back(self) -> None:
         """Give everything back; the owner may still commit."""
@@ -263,7 +222,7 @@ class _MemoryConsumer:
             shares: dict[int, list[TopicPartition]] = {id(member): [] for member in group.members}
             for topic in sorted({t for member in group.members for t in member.topics}):
                 readers = [member for member in group.members if topic in member.topics]
-                partitions = self._broker.partitions(topic)
+                partitions = self._stored.partitions(topic)
                 each, more = divmod(len(partitions), len(readers))
                 for n, member in enumerate(readers):
                     first = n * each + min(n, more)
@@ -279,33 +238,42 @@ class _MemoryConsumer:
                 self._failure = error
 
     def _first(self, partition: TopicPartition) -> int:
-        log, place = self._broker.logs[partition], self._group.places.get(partition) if self._group else None
-        return place.offset if place else log.base if self._earliest else log.end
+        log, place = self._stored.logs[partition], self._group.places.get(partition) if self._group else None
+        return place.offset if place else log.base if self._earliest else log.stable(self._stored.now_ms())
 
     def _take(self, max_records: int) -> list[Message]:
-        """Up to `max_records`, in the order of their arrival over all assigned partitions."""
+        """Up to `max_records`, in the order of their arrival over all assigned partitions.
+
+        A position outside of its log starts over, one in a gap goes on behind it, both as Kafka's does.
+        """
         found: list[Message] = []
-        heads = {p: self._within(p) for p in self._positions} if self._ready else {}
-        while len(found) < max_records:
-            ready = [(self._broker.logs[p].arrivals[i], p, i) for p, i in heads.items() if self._has(p, i)]
-            if not ready:
-                break
-            _, partition, index = min(ready)
-            message = self._broker.logs[partition].messages[index]
-            found.append(message)
-            heads[partition] = index + 1
-            self._positions[partition] = message.offset + 1
+        if not self._ready:
+            return found
+        heads, now_ms, logs, positions = [], self._stored.now_ms(), self._stored.logs, self._positions
+        for partition in positions:
+            log = logs[partition]
+            if (position := positions[partition]) == log.end:
+                continue
+            stable = log.stable(now_ms)
+            if not log.base <= position <= log.end:
+                positions[partition] = position = log.base if self._earliest else stable
+            index, seen = log.index(position), log.index(stable)
+            if index < seen:
+                heads.append((log.arrivals[index], partition, index, seen, stable))
+            elif position < stable:
+                positions[partition] = stable
+        heapify(heads)
+        while heads and len(found) < max_records:
+            _, partition, index, seen, stable = heads[0]
+            log = logs[partition]
+            found.append(log.messages[index])
+            if index + 1 < seen:
+                positions[partition] = log.offsets[index] + 1
+                heapreplace(heads, (log.arrivals[index + 1], partition, index + 1, seen, stable))
+            else:
+                positions[partition] = stable
+                heappop(heads)
         return found
-
-    def _within(self, partition: TopicPartition) -> int:
-        """The index of a partition's next record; a position outside of it starts over, as Kafka's does."""
-        log, position = self._broker.logs[partition], self._positions[partition]
-        if not log.base <= position <= log.end:
-            self._positions[partition] = position = log.base if self._earliest else log.end
-        return position - log.base
-
-    def _has(self, partition: TopicPartition, index: int) -> bool:
-        return index < len(self._broker.logs[partition].messages)
 
     def _require_started(self) -> None:
         if not self._started:
@@ -315,8 +283,8 @@ class _MemoryConsumer:
 class _MemoryProducer:
     """Appends at once."""
 
-    def __init__(self, broker: MemoryBroker) -> None:
-        self._broker, self._started = broker, False
+    def __init__(self, stored: MemoryTopics) -> None:
+        self._stored, self._started = stored, False
 
     async def start(self) -> None:
         """Nothing to connect to."""
@@ -327,15 +295,58 @@ class _MemoryProducer:
         if not self._started:
             raise StreamerError("this producer has not been started, or was stopped")
         for m in messages:
-            if m.key is None and m.value is None:
-                raise PayloadError("empty", f"a record of topic {m.topic} has neither key nor value")
-            size = len(m.key or b"") + len(m.value or b"") + sum(len(k) + len(v) for k, v in m.headers)
-            if size + RECORD_OVERHEAD_BYTES > MAX_RECORD_BYTES:
-                detail = f"a record of {len(m.value or b'')} bytes is more than topic {m.topic} takes"
-                raise PayloadError("too_large", detail)
-            self._broker.append(m)
-        self._broker.announce()
+            self._stored.append(m)
+        self._stored.announce()
 
     async def stop(self) -> None:
         """Nothing is left to send."""
         self._started = False
+
+
+class _MemoryTransactions:
+    """Appends that are held back until they are committed; the last one to start with an id owns it."""
+
+    def __init__(self, stored: MemoryTopics, transactional_id: str, group: _Group) -> None:
+        self._stored, self._id, self._group = stored, transactional_id, group
+        self._started = self._open = False
+
+    async def start(self) -> None:
+        """Fence earlier owners; what they had begun is dropped."""
+        self._started, self._open = True, False
+        self._stored.own(self._id, self)
+
+    async def send(self, messages: Sequence[Outgoing]) -> None:
+        """Append all to the open transaction, see the protocol."""
+        self._require_owner()
+        self._stored.begin(self._id)
+        self._open = True
+        for m in messages:
+            self._stored.append(m, self._id)
+
+    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
+        """Show what was sent and store the group's places, in one step."""
+        self._require_owner()
+        self._group.keep(places)
+        self._end(committed=True)
+
+    async def abort(self) -> None:
+        """Drop what was sent since the last commit."""
+        if self._open:
+            self._require_owner()
+            self._end(committed=False)
+
+    async def stop(self) -> None:
+        """Abort what is open and let go."""
+        if self._open and self._stored.owned(self._id, self):
+            self._end(committed=False)
+        self._started = self._open = False
+
+    def _end(self, committed: bool) -> None:
+        self._stored.end(self._id, committed)
+        self._open = False
+
+    def _require_owner(self) -> None:
+        if not self._started:
+            raise StreamerError("this producer has not been started, or was stopped")
+        if not self._stored.owned(self._id, self):
+            raise FencedError(f"transactional id {self._id}: somebody else owns it now, or its transaction timed out")
