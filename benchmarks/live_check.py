@@ -11,7 +11,7 @@ from benchmarks.observed import closed_windows, finals, fuser_of, observe
 from benchmarks.real_path import RealPath, real_path
 from operators.payloads import MODALITIES, AffectEvent, Consent
 from streamer.errors import StreamerError
-from streamer.local_kafka import Progress
+from streamer.kafka_jars import Progress
 from streamer.payloads import decode
 from streamer.replay import replay_live, session_events
 from streamer.settings import Settings

@@ -15,7 +15,8 @@ import psutil
 
 from streamer.broker_kafka import KafkaBroker
 from streamer.errors import StreamerError
-from streamer.local_kafka import LocalKafka, Progress, local_kafka
+from streamer.kafka_jars import Progress
+from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
 
 READY_S = 180

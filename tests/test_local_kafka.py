@@ -22,7 +22,8 @@ from streamer.broker import TopicSpec
 from streamer.broker_kafka import KafkaBroker
 from streamer.errors import LocalKafkaError
 from streamer.event_time import SystemClock
-from streamer.local_kafka import KAFKA, LocalKafka, local_kafka
+from streamer.kafka_jars import KAFKA
+from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
 from tests.broker_steps import outgoing
 
