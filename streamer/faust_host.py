@@ -171,7 +171,7 @@ class FaustHost:
         if isinstance(record.payload, Refusal):
             await self._outlet.write([record])
             return
-        batch = admit([record], self._spec.queue, self.context)
+        batch = admit([record], self._spec, self.context)
         if not batch:
             return
         begun_ms = clock.perf_ms()

@@ -10,7 +10,7 @@ from streamer.errors import PayloadError
 from streamer.operator import Context
 from streamer.payloads import SCHEMA_HEADER, TICK_HEADER, TRACE_HEADER, Keyed, SessionKeyed, Tick, decode
 from streamer.records import Origin, Record
-from streamer.topology import Queue
+from streamer.topology import OperatorSpec
 
 MAX_SKEW_MS = 5000
 """Event time this far ahead of a record's own Kafka time is a lie about the clock (DESIGN §5)."""
@@ -73,20 +73,18 @@ def _check_key(payload: SessionKeyed, message: Message, partitions: int, context
             )  # fmt: skip
 
 
-def admit(records: Sequence[Record[Any]], queue: Queue, context: Context) -> list[Record[Any]]:
-    """Records of one poll to those the queue policy lets through, in order; the others count as `busy` or `stale`."""
-    if context.settings.queue == "all" or queue.policy == "all":
+def admit(records: Sequence[Record[Any]], spec: OperatorSpec, context: Context) -> list[Record[Any]]:
+    """Records of one poll to those their input's queue policy lets through, in order; the rest is `busy` or `stale`."""
+    if context.settings.queue == "all":
         return list(records)
-    admitted = list(records)
-    if queue.max_age is not None:
-        oldest_ms = context.clock.now_ms() - queue.max_age
-        admitted = [r for r in records if r.kafka_ms >= oldest_ms]
-        context.metrics.count("stale", len(records) - len(admitted))
-    if queue.policy == "latest":
-        last = {_stream(r): r.origin for r in admitted}
-        newest = [r for r in admitted if last[_stream(r)] == r.origin]
-        context.metrics.count("busy", len(admitted) - len(newest))
-        admitted = newest
+    now_ms = context.clock.now_ms()
+    oldest_ms = {topic: now_ms - age for topic in spec.reads if (age := spec.queue_of(topic).max_age) is not None}
+    fresh = [r for r in records if r.kafka_ms >= oldest_ms.get(r.origin.topic, 0)]
+    context.metrics.count("stale", len(records) - len(fresh))
+    last = {_stream(r): r.origin for r in fresh}
+    latest = [t for t in spec.reads if spec.queue_of(t).policy == "latest"]
+    admitted = [r for r in fresh if r.origin.topic not in latest or last[_stream(r)] == r.origin]
+    context.metrics.count("busy", len(fresh) - len(admitted))
     return admitted
 
 

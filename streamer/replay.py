@@ -143,7 +143,11 @@ async def _pass_time(pipeline: Pipeline, clock: ManualClock, until_ms: int | Non
 async def _settle(pipeline: Pipeline) -> None:
     """Step every operator until none has anything to read."""
     for _ in range(SETTLE_ROUNDS):
-        if not sum([await runner.step(wait_ms=0) for runner in pipeline.runners]):
+        moved = 0
+        for runner in pipeline.runners:
+            moved += await runner.step(wait_ms=0)
+            await runner.flush()
+        if not moved:
             return
     raise MediaError("the operators keep producing without end: is there a cycle among the topics?")
 

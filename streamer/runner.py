@@ -90,8 +90,7 @@ class Runner:
             while not self._closing.is_set():
                 await self.step()
             await self._commit()
-            if self._ledgers is not None:
-                await self._ledgers.flush()
+            await self.flush()
         finally:
             await self.stop()
 
@@ -116,6 +115,11 @@ class Runner:
         await self._outlet.write(self._reporter.due(self._sessions.partitions(), await self._lag()))
         return len(messages) + len(timed)
 
+    async def flush(self) -> None:
+        """Return when what the steps so far have made is written for good."""
+        if self._ledgers is not None:
+            await self._ledgers.flush()
+
     def _decode(self, messages: Sequence[Message]) -> list[Record[Any]]:
         self.context.metrics.count("read", len(messages))
         partitions = self._topology.partitions
@@ -124,7 +128,7 @@ class Runner:
     async def _admit(self, records: Sequence[Record[Any]]) -> list[Record[Any]]:
         """Records to those that are processed: refused ones become dead letters, the queue policy drops others."""
         await self._outlet.write([r for r in records if isinstance(r.payload, Refusal)])
-        return admit([r for r in records if not isinstance(r.payload, Refusal | Tick)], self._spec.queue, self.context)
+        return admit([r for r in records if not isinstance(r.payload, Refusal | Tick)], self._spec, self.context)
 
     async def _process(self, batch: Sequence[Record[Any]]) -> None:
         generation, begin, now_ms = self._generation, self.context.clock.perf_ms(), self.context.clock.now_ms()

@@ -100,6 +100,7 @@ class _OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Literal["runner", "faust"] = "runner"
     batch: Batch = Batch()
     queue: Queue = Queue()
+    queues: dict[str, Queue] = {}
     window: _WindowEntry | None = None
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     on_failure: OnFailure = OnFailure()
@@ -150,11 +151,16 @@ class OperatorSpec:
     host: Literal["runner", "faust"]
     batch: Batch
     queue: Queue
+    queues: Mapping[str, Queue]
     window: WindowSpec | None
     delivery: Literal["at_least_once", "exactly_once"]
     on_failure: OnFailure
     params: msgspec.Struct
     found: OperatorClass
+
+    def queue_of(self, topic: str) -> Queue:
+        """What to do with records of one input that wait: its own policy, or else the operator's."""
+        return self.queues.get(topic, self.queue)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -257,6 +263,7 @@ def _operators(reader: StructReader, names: Iterable[str], package: str) -> dict
             continue
         operators[name] = OperatorSpec(
             name, entry.reads, entry.tables, entry.writes, entry.host, entry.batch, entry.queue,
+            MappingProxyType(entry.queues),
             entry.window.spec() if entry.window else None,
             entry.delivery, entry.on_failure, params, found,
         )  # fmt: skip

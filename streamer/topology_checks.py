@@ -17,7 +17,7 @@ from streamer import payloads as runtime_payloads
 from streamer.errors import ConfigurationError
 from streamer.event_time import Duration
 from streamer.operator import OperatorClass, find_operator
-from streamer.payloads import DeadLetter, Keyed, LateRecord, Refusal, SessionKeyed, WorkerReport
+from streamer.payloads import AuditEntry, DeadLetter, Keyed, LateRecord, Refusal, SessionKeyed, WorkerReport
 from streamer.records import Record
 from streamer.struct_reading import listed, nearest
 from streamer.windows import REACH_HALF_LIVES, Window
@@ -25,11 +25,11 @@ from streamer.windows import REACH_HALF_LIVES, Window
 if TYPE_CHECKING:
     from streamer.topology import OperatorSpec, Topology
 
-RUNTIME_TOPICS: dict[str, type[Keyed] | None] = {
+RUNTIME_TOPICS: dict[str, type[Keyed]] = {
     "dead_letters": DeadLetter,
     "late_records": LateRecord,
     "worker_reports": WorkerReport,
-    "audit": None,  # an operator package's own struct
+    "audit": AuditEntry,
 }
 """What the runtime itself writes; the payload each must have."""
 
@@ -42,6 +42,7 @@ def check_topology(topology: Topology, topics: Sequence[str], operators: Sequenc
     for spec in topology.operators.values():
         yield from _check_names(spec, topics)
         yield from _check_types(spec, topology)
+        yield from _check_queues(spec)
         yield from _check_running(spec)
         yield from _check_window(spec, topology)
     yield from _check_tables(topology)
@@ -147,20 +148,29 @@ def _payloads_of(*hints: object) -> frozenset[type]:
     return frozenset(found)
 
 
+def _check_queues(spec: OperatorSpec) -> Found:
+    where = f"operators.{spec.name}"
+    for name in spec.queues:
+        if name not in spec.reads:
+            yield f"{where}.queues.{name}", f"{spec.name} does not read it{nearest(name, spec.reads)}"
+    for key, queue in {"queue": spec.queue, **{f"queues.{name}": q for name, q in spec.queues.items()}}.items():
+        if queue.policy == "max_age" and queue.max_age is None:
+            yield f"{where}.{key}.max_age", "is missing: policy max_age drops what is older than it"
+        if queue.policy == "all" and queue.max_age is not None:
+            yield f"{where}.{key}.max_age", "means nothing under policy all: use latest or max_age, or leave it out"
+        if queue.max_age == 0:
+            yield f"{where}.{key}.max_age", "0 would drop every record"
+        if spec.window is not None and queue.policy != "all":
+            why = "dropped records would change what a re-read gives"
+            yield f"{where}.{key}.policy", f"must be all with a window: {why}"
+
+
 def _check_running(spec: OperatorSpec) -> Found:
     where = f"operators.{spec.name}"
-    if spec.queue.policy == "max_age" and spec.queue.max_age is None:
-        yield f"{where}.queue.max_age", "is missing: policy max_age drops what is older than it"
-    if spec.queue.policy == "all" and spec.queue.max_age is not None:
-        yield f"{where}.queue.max_age", "means nothing under policy all: use latest or max_age, or leave it out"
-    if spec.queue.max_age == 0:
-        yield f"{where}.queue.max_age", "0 would drop every record"
-    if spec.delivery == "exactly_once":
-        yield f"{where}.delivery", "this version delivers at_least_once; a repeated record has the same identity"
+    if spec.delivery == "exactly_once" and spec.window is None:
+        yield f"{where}.delivery", "exactly_once needs a window; without one a repeat has the identity of the first"
     if spec.host == "faust" and spec.window is not None:
         yield f"{where}.host", "windows are the runner's: faust has none below a second, and loses them on a rebalance"
-    if spec.window is not None and spec.queue.policy != "all":
-        yield f"{where}.queue.policy", "must be all with a window: dropped records would change what a re-read gives"
     if spec.window is not None and spec.tables:
         yield f"{where}.tables", "a windowed operator has none: its output is a function of one log"
 
@@ -239,7 +249,7 @@ def _check_runtime_topics(topology: Topology, topics: Sequence[str]) -> Found:
         yield "topics", "late_records is missing: records that come after their windows go there (payload: LateRecord)"
     for name, kind in RUNTIME_TOPICS.items():
         topic = topology.topics.get(name)
-        if topic is not None and kind is not None and topic.type is not kind:
+        if topic is not None and topic.type is not kind:
             yield f"topics.{name}.payload", f"the runtime writes {kind.__name__} here"
 
 

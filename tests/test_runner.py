@@ -81,8 +81,12 @@ class World:
 
 
 async def settle(pipeline: Pipeline) -> None:
-    while sum([await runner.step(wait_ms=0) for runner in pipeline.runners]):
-        pass
+    moved = 1
+    while moved:
+        moved = 0
+        for runner in pipeline.runners:
+            moved += await runner.step(wait_ms=0)
+            await runner.flush()
 
 
 async def until(world: World, pipeline: Pipeline, ms: int, step_ms: int = 10) -> None:
