@@ -7,6 +7,7 @@ No payload has a field for age, sex, gender, race, ethnicity, religion, health o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
     """One picture of a camera, as JPEG; `rotation` is the clockwise turn in degrees that makes it upright."""
 
     LONGEST_RETENTION_MS = RAW_MEDIA_MS
+    MEDIA = True
 
     source_id: str
     seq: int | None = None
@@ -37,11 +39,16 @@ class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
     mirrored: bool = False
     data: bytes
 
+    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
+        """Not without consent to the face, see `_agreed_to`."""
+        return _agreed_to("face", agreed, self.event_time_ms)
+
 
 class AudioChunk(SessionKeyed, frozen=True, kw_only=True):
     """A stretch of sound of any length; `event_time_ms` is the moment of its first sample."""
 
     LONGEST_RETENTION_MS = RAW_MEDIA_MS
+    MEDIA = True
 
     source_id: str
     seq: int | None = None
@@ -50,14 +57,24 @@ class AudioChunk(SessionKeyed, frozen=True, kw_only=True):
     channels: int = 1
     data: bytes
 
+    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
+        """Not without consent to the voice, see `_agreed_to`."""
+        return _agreed_to("voice", agreed, self.event_time_ms)
+
 
 class ChatMessage(SessionKeyed, frozen=True, kw_only=True):
     """A line of chat; only `speaker` "user" is ever read by a model."""
+
+    MEDIA = True
 
     message_id: str
     speaker: Literal["user", "other"]
     text: str
     language: str | None = None
+
+    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
+        """Never of others, and not without consent to the text, see `_agreed_to`."""
+        return self.speaker == "user" and _agreed_to("text", agreed, self.event_time_ms)
 
 
 class Consent(SessionKeyed, frozen=True, kw_only=True):
@@ -73,6 +90,22 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
     minor: bool | None = None
     affect_ranking: bool = False
     single_subject: bool = True
+
+    def grants(self, modality: Modality) -> bool:
+        """Whether it lets a modality be read: the person was told, has agreed, and is no minor on camera or aloud."""
+        told = self.disclosed_at_ms is not None
+        return told and modality in self.modalities and (modality == "text" or self.minor is False)
+
+
+def _agreed_to(modality: Modality, agreed: Sequence[Keyed | None], at_ms: int) -> bool:
+    """Whether consents, oldest first, grant a modality now, and have done so without a break since before `at_ms`."""
+    since_ms: int | None = None
+    for consent in agreed:
+        if not isinstance(consent, Consent) or not consent.grants(modality):
+            since_ms = None
+        elif since_ms is None:
+            since_ms = consent.event_time_ms
+    return since_ms is not None and at_ms >= since_ms
 
 
 class Interaction(SessionKeyed, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
@@ -32,8 +32,20 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     FAILS_CLOSED: ClassVar[bool] = False
     """In a table, whether a record that can't be read removes the key's last good one."""
     LONGEST_RETENTION_MS: ClassVar[int | None] = None
+    MEDIA: ClassVar[bool] = False
+    """Whether it is what a person showed, said or wrote: `streamer record` takes it only if asked, and if it may."""
 
     event_time_ms: int
+
+    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
+        """Whether a recording may hold this record; media says no unless its payload knows better.
+
+        Args:
+            agreed: what the tables that fail closed have said under its key so far, oldest first; None where a record
+                was deleted or can't be read.
+        """
+        del agreed
+        return not self.MEDIA
 
 
 class SessionKeyed(Keyed, frozen=True, kw_only=True):
