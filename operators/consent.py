@@ -5,13 +5,14 @@ Consent covers one person and fails closed (DESIGN §9). The gate is asked befor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from operators.payloads import Consent, Control, Modality, Mode, Observation
 from streamer.errors import RefusedUseError
 from streamer.operator import Context
+from streamer.payloads import AuditEntry
 from streamer.records import Record
 
 ALLOWED_CONTEXTS = ("entertainment", "social", "shopping", "wellbeing", "accessibility", "research", "demo")
@@ -25,6 +26,7 @@ NEEDS_REFERENCE = {
 REFUSED_CONTEXTS = ("law_enforcement", "migration", "credit", "insurance")
 CONTEXTS = (*ALLOWED_CONTEXTS, *SENSE_ONLY_CONTEXTS, *NEEDS_REFERENCE, *REFUSED_CONTEXTS)
 CONSENT_SOURCE = "consent"
+AUDIT = "audit"
 HORIZON_MS = 60_000
 """A withdrawal older than the windows' horizon has nothing left to take back."""
 
@@ -75,51 +77,85 @@ class Verdict:
         return self.reason is None
 
 
+def audited(
+    context: Context, record: Record[Any], kind: Literal["consent", "override"], detail: Mapping[str, str]
+) -> list[Record[Any]]:
+    """A decision in, its entry for the topic `audit` out, about the record's key; none where there is no such topic."""
+    if not context.audits:
+        return []
+    told = {"operator": context.operator, **detail}
+    entry = AuditEntry(event_time_ms=context.clock.now_ms(), kind=kind, subject=record.key, detail=told)
+    return [record.derive(entry, AUDIT)]
+
+
+class _Grant(NamedTuple):
+    """From which moment of capture on, and in which mode, a session's media may be read."""
+
+    since_ms: int
+    mode: Mode
+
+
 class Gate:
-    """Consents and controls in, a verdict for each record out; counts every refusal by its reason."""
+    """Consents and controls in, a verdict for each record out; counts every refusal by its reason.
+
+    What was captured before consent was given, before the person was told, or while the switch was off may not be read,
+    however late it comes. After a start nobody knows what the switch said before its latest record: what was captured
+    before that is not read either.
+    """
 
     def __init__(self, context: Context, modality: Modality) -> None:
         self._context = context
         self._modality: Modality = modality
-        self._allowed_since: dict[str, int] = {}  # session -> event time from which on its media may be read in full
+        self._granted: dict[str, _Grant] = {}
+        self._undisclosed: set[str] = set()  # sessions whose consent says that nobody has been told
+        self._off: bool | None = None  # None: the tables have not been read yet
+        self._off_by: Record[Any] | None = None
+        self._on_since_ms = 0
+        self._decided: dict[str, Mapping[str, str]] = {}
+        self._decisions: list[Record[Any]] = []
 
     def check_context(self) -> None:
         """Refuse to open in a use that is refused; see `check_context`."""
         check_context(self._context.settings.context, self._context.settings.context_reference)
 
     def verdict(self, record: Record[Any]) -> Verdict:
-        """May this record be read by this modality's model now? Counts the reason where it may not.
-
-        What was captured before consent was given, or given again, may not.
-        """
-        verdict = self._judge(self._context.table("consents").get(record.key))
-        if verdict.allowed and record.event_time_ms < self._allowed_since.get(record.key, 0):
-            verdict = Verdict("no_consent", verdict.mode)
+        """May this record be read by this modality's model now? Counts the reason where it may not."""
+        consent = self._context.table("consents").get(record.key)
+        verdict = self._consented(consent)
+        self._decide(record, consent, verdict)
+        if self._off is None:
+            self._off = self._switched_off()
+        captured_ms = record.event_time_ms
+        if verdict.disclosed and (self._switched_off() or (verdict.allowed and captured_ms < self._on_since_ms)):
+            verdict = Verdict("switched_off")
+        if isinstance(consent, Consent) and consent.disclosed_at_ms is not None:
+            grant = self._granted.get(record.key)
+            if verdict.allowed and captured_ms < (grant.since_ms if grant else consent.disclosed_at_ms):
+                verdict = Verdict("no_consent", verdict.mode)
+            if not verdict.allowed and captured_ms < consent.disclosed_at_ms:
+                verdict = replace(verdict, disclosed=False)
         if verdict.reason is not None:
             self._context.metrics.count(verdict.reason)
         return verdict
+
+    def decisions(self) -> list[Record[Any]]:
+        """What `verdict` has decided anew since the last call, for the topic `audit`."""
+        decisions, self._decisions = self._decisions, []
+        return decisions
+
+    def forget(self, session_id: str) -> None:
+        """Drop what was last decided for a session that is over."""
+        self._decided.pop(session_id, None)
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
         """A consent or a control in; one `absent` observation out for each session whose reading ends by it.
 
         Stamped with its own event time: fusion drops the modality's evidence at that observation, and sending it again
-        at start repeats an identity, which is harmless.
+        at start repeats an identity, which is harmless. What was decided anew goes to `audit`.
         """
         if table == "controls":
-            if self._switched_off():
-                return [self._taken_back(replace(record, key=s), "switched_off") for s in self._allowed_since]
-            return ()
-        if table != "consents":
-            return ()
-        verdict = self._judge(record.payload)
-        before = self._allowed_since.pop(record.key, None)
-        if verdict.allowed:
-            self._allowed_since[record.key] = record.event_time_ms if before is None else before
-            return () if verdict.mode == "full" else [self._taken_back(record, "no_consent")]
-        recent = self._context.clock.now_ms() - record.kafka_ms <= HORIZON_MS
-        if before is None and not (recent and verdict.disclosed):
-            return ()
-        return [self._taken_back(record, verdict.reason or "no_consent")]
+            return self._on_control(record)
+        return self._on_consent(record) if table == "consents" else ()
 
     def absent(self, record: Record[Any], reason: str, source_id: str) -> Observation:
         """An `absent` observation of this modality at a record's event time."""
@@ -136,17 +172,76 @@ class Gate:
             source_kafka_ms=record.kafka_ms,
         )
 
+    def _on_consent(self, record: Record[Any]) -> list[Record[Any]]:
+        consent, session = record.payload, record.key
+        found, before = self._consented(consent), self._granted.pop(session, None)
+        ends = self._ends(record, found, before)
+        if found.allowed:
+            since_ms = max(record.event_time_ms, consent.disclosed_at_ms)
+            if before is not None and before.mode in (found.mode, "full"):
+                since_ms = before.since_ms  # said again, or narrowed: what was captured before is covered too
+            self._granted[session] = _Grant(since_ms, found.mode)
+        if isinstance(consent, Consent) and not found.disclosed:
+            self._undisclosed.add(session)
+        else:
+            self._undisclosed.discard(session)
+        if ends is not None or session in self._decided:
+            self._decide(record, consent, found)
+        return [*([] if ends is None else [ends]), *self.decisions()]
+
+    def _ends(self, record: Record[Any], found: Verdict, before: _Grant | None) -> Record[Any] | None:
+        """What takes back a session's evidence where a consent ends its reading, None where nothing is to be taken."""
+        may_have_been_read = before is not None or self._is_recent(record)
+        if not found.allowed:
+            # deleted or unreadable: unless the person was never told, it may have allowed what has been read
+            told = found.disclosed or (record.payload is None and record.key not in self._undisclosed)
+            ends = before is not None or (may_have_been_read and told)
+            return self._taken_back(record, found.reason or "no_consent") if ends else None
+        was_read_otherwise = found.mode == "expressions_only" if before is None else before.mode != found.mode
+        if may_have_been_read and was_read_otherwise:
+            return self._taken_back(record, "no_consent")
+        if before is None and self._off and self._off_by is not None and self._is_recent(self._off_by):
+            return self._taken_back(replace(self._off_by, key=record.key), "switched_off")
+        return None
+
+    def _on_control(self, record: Record[Any]) -> list[Record[Any]]:
+        off, before = self._switched_off(), self._off
+        self._off = off
+        if off == before:
+            return []
+        told = audited(self._context, record, "override", {"sensing": "off" if off else "on"})
+        if not off:
+            self._on_since_ms = max(self._on_since_ms, record.event_time_ms)
+            return told if before else []
+        self._off_by = record
+        sessions = self._granted if self._is_recent(record) else ()
+        return [*(self._taken_back(replace(record, key=s), "switched_off") for s in sessions), *told]
+
+    def _is_recent(self, record: Record[Any]) -> bool:
+        return self._context.clock.now_ms() - record.kafka_ms <= HORIZON_MS
+
     def _taken_back(self, record: Record[Any], reason: str) -> Record[Any]:
         return record.derive(self.absent(record, reason, CONSENT_SOURCE))
+
+    def _decide(self, record: Record[Any], consent: object, verdict: Verdict) -> None:
+        """Note what consent allows of a session now, where it differs from what was noted last."""
+        decision = {"modality": self._modality, "decision": "allowed" if verdict.allowed else "refused"}
+        decision |= {"mode": verdict.mode} if verdict.reason is None else {"reason": verdict.reason}
+        if isinstance(consent, Consent):
+            decision["disclosure_version"] = consent.disclosure_version or "none"
+        if not verdict.disclosed:
+            decision["disclosed"] = "no"
+        if self._context.audits and self._decided.get(record.key) != decision:
+            self._decided[record.key] = decision
+            self._decisions += audited(self._context, record, "consent", decision)
 
     def _switched_off(self) -> bool:
         return any(isinstance(c, Control) and c.sensing_off for c in self._context.table("controls").values())
 
-    def _judge(self, consent: object) -> Verdict:
+    def _consented(self, consent: object) -> Verdict:
+        """What a consent says of this modality, whatever the switch says."""
         if not isinstance(consent, Consent) or consent.disclosed_at_ms is None:
             return Verdict("no_consent", disclosed=False)
-        if self._switched_off():
-            return Verdict("switched_off")
         if self._modality not in consent.modalities:
             return Verdict("no_consent")
         if self._modality != "text" and consent.minor is not False:

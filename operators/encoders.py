@@ -30,6 +30,10 @@ def load_encoder(name: str, context: Context) -> engines.Engine:
     if unsettled and engine.spec.id not in warned_of:
         warned_of.add(engine.spec.id)
         context.log.warning("%s is of unsettled licence: see models/%s/card.md", engine.spec.id, engine.spec.name)
+    accepted = ""
+    if engine.spec.licence not in ("free", "share_alike"):
+        accepted = ", accepted for the demo" if refusal else ", accepted by STREAMER_ACCEPT_LICENCES"
+    context.runs.licences[engine.spec.name] = f"{engine.spec.licence}{accepted}"
     context.runs.models[engine.spec.name] = engine.spec.version
     context.runs.backends[engine.spec.name] = engine.backend
     context.runs.reasons_against.update({k: list(v) for k, v in engine.reasons_against.items()})

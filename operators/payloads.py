@@ -274,11 +274,3 @@ class RankedList(SessionKeyed, frozen=True, kw_only=True):
     affect_age_ms: int | None = None
     emitted_at_ms: int
     items: list[RankedItem]
-
-
-class AuditEntry(Keyed, frozen=True, kw_only=True):
-    """A decision about sensing or ranking: settings, consents, refusals, versions, overrides; no affect values."""
-
-    kind: Literal["settings", "consent", "refusal", "model", "policy", "override"]
-    subject: str
-    detail: dict[str, str]

@@ -16,7 +16,7 @@ import msgspec
 
 from kernels import scoring
 from kernels.taste import Trait, read_embedding, speaks_for
-from operators.consent import check_context
+from operators.consent import audited, check_context
 from operators.payloads import (
     AffectEvent,
     Candidate,
@@ -76,6 +76,8 @@ class RankItems:
         self._state = SessionState(given if isinstance(given, MutableMapping) else {})
         self._traits: dict[str, tuple[Item, Trait]] = {}
         self._swept_ms = 0
+        self._told = scoring.Blend(params.policy, params.goal, params.cap, params.session_cap)
+        context.runs.models["policy"] = scoring.POLICIES[params.policy]
 
     async def open(self) -> None:
         """Refuse a use in which affect may not rank.
@@ -106,12 +108,19 @@ class RankItems:
         return out
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent or control in; out, at once, the lists whose order no longer stands because of it."""
+        """A consent or control in; out, at once, the lists whose order no longer stands because of it.
+
+        With a consent that is deleted goes all that is kept of its session.
+        """
         if table == "consents" and not self._may_use_affect(record.key):
             self._state.drop(record.key, Reading)
-            return self._rerank(record.key, record, at_once=True)
+            restored = self._rerank(record.key, record, at_once=True)
+            if record.payload is None:
+                self.forget(record.key)
+            return restored
         if table == "controls":
-            return [out for s in self._state.with_request() for out in self._rerank(s, record, at_once=True)]
+            lists = [out for s in self._state.with_request() for out in self._rerank(s, record, at_once=True)]
+            return [*lists, *self._overridden(record)]
         return ()
 
     def needs_from(self, session_id: str) -> Origin | None:
@@ -299,6 +308,17 @@ class RankItems:
                 policy, goal = control.policy or policy, control.goal or goal
                 cap = cap if control.cap is None else min(max(control.cap, 0.0), 1.0)
         return scoring.Blend(policy, goal, cap, self._params.session_cap)
+
+    def _overridden(self, record: Record[Any]) -> list[Record[Any]]:
+        """The entry for `audit` where a control has changed what is blended."""
+        blend = self._blend()
+        if blend == self._told:
+            return []
+        self._told = blend
+        policy = scoring.POLICIES[blend.policy]
+        return audited(
+            self._context, record, "override", {"policy": policy, "goal": blend.goal, "cap": f"{blend.cap:g}"}
+        )
 
     def _sweep(self) -> None:
         """Forget the sessions that are too old to be ranked again; looked for once in a tenth of that age."""

@@ -111,7 +111,7 @@ class SenseFace:
             if verdict.allowed:
                 glances.append(_Glance(record, verdict, place))
                 continue
-            self.forget(record.key)
+            self._drop(record.key)
             if verdict.disclosed and verdict.reason is not None:
                 out[place] = record.derive(self._gate.absent(record, verdict.reason, record.payload.source_id))
         if glances:
@@ -121,27 +121,33 @@ class SenseFace:
             self._context.metrics.time("encode", stages.encode_ms)
         for glance in glances:
             out[glance.place] = self._answer(glance)
-        return [record for record in out if record is not None]
+        return [*(record for record in out if record is not None), *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent in; an `absent` observation out, and the followed face dropped, where it leaves the face out."""
-        if table == "consents" and "face" not in getattr(record.payload, "modalities", ()):
-            self.forget(record.key)
-        return self._gate.on_table(table, record)
+        """A consent or control in; an `absent` observation out, and the face let go, where it ends a reading."""
+        answers = self._gate.on_table(table, record)
+        for answer in answers:
+            if isinstance(answer.payload, Observation):
+                self._drop(answer.key)
+        return answers
 
     def needs_from(self, session_id: str) -> Origin | None:
         """No input is held between batches: None."""
         return None
 
     def forget(self, session_id: str) -> None:
-        """Drop where a session's faces were."""
-        for key in [key for key in list(self._tracks) if key[0] == session_id]:  # a copy: a thread may be reading
-            self._tracks.pop(key, None)
+        """Drop where a session's faces were, and what was decided of it."""
+        self._drop(session_id)
+        self._gate.forget(session_id)
 
     async def close(self) -> None:
         """Let the model, the detector and all faces go."""
         self._engine = self._finder = None
         self._tracks.clear()
+
+    def _drop(self, session_id: str) -> None:
+        for key in [key for key in list(self._tracks) if key[0] == session_id]:  # a copy: a thread may be reading
+            self._tracks.pop(key, None)
 
     def _load(self) -> None:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed

@@ -91,7 +91,7 @@ class SenseText:
             self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(readable))
             for row, (place, record) in enumerate(readable):
                 out[place] = record.derive(self._observation(record, readings, row))
-        return [record for record in out if record is not None]
+        return [*(record for record in out if record is not None), *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
         """A consent in; an `absent` observation out where it leaves text out."""
@@ -102,7 +102,8 @@ class SenseText:
         return None
 
     def forget(self, session_id: str) -> None:
-        """Nothing is kept of a session."""
+        """Drop what was decided of a session: nothing else is kept."""
+        self._gate.forget(session_id)
 
     async def close(self) -> None:
         """Let the compiled models go."""

@@ -134,7 +134,7 @@ class SenseVoice:
                 continue
             verdict = self._gate.verdict(record)
             if not verdict.allowed:
-                self.forget(record.key)
+                self._drop(record.key)
                 out += self._without_consent(record, verdict)
                 continue
             for due in self._hear(record):
@@ -149,31 +149,37 @@ class SenseVoice:
                 observations = await asyncio.to_thread(self._read, part)
             except Exception:
                 for record in batch:  # a retry hears these chunks again: they must not look heard already
-                    self.forget(record.key)
+                    self._drop(record.key)
                 raise
             self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(part))
             for one, observation in zip(part, observations, strict=True):
                 out[one.place] = one.record.derive(observation)
-        return out
+        return [*out, *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent in; an `absent` observation out, and what is held dropped, where it leaves the voice out."""
-        if table == "consents" and "voice" not in getattr(record.payload, "modalities", ()):
-            self.forget(record.key)
-        return self._gate.on_table(table, record)
+        """A consent or control in; an `absent` observation out, and what is held dropped, where it ends a reading."""
+        answers = self._gate.on_table(table, record)
+        for answer in answers:
+            if isinstance(answer.payload, Observation):
+                self._drop(answer.key)
+        return answers
 
     def needs_from(self, session_id: str) -> Origin | None:
         """The chunk from which a re-read yields what is still to come, exactly; None where nothing is held."""
         return min((s.needs_from for s in self._streams.get(session_id, {}).values()), default=None)
 
     def forget(self, session_id: str) -> None:
-        """Drop all sound held of a session."""
-        self._streams.pop(session_id, None)
+        """Drop all sound held of a session, and what was decided of it."""
+        self._drop(session_id)
+        self._gate.forget(session_id)
 
     async def close(self) -> None:
         """Let the compiled model and all sound go."""
         self._encoder = None
         self._streams.clear()
+
+    def _drop(self, session_id: str) -> None:
+        self._streams.pop(session_id, None)
 
     def _load(self) -> None:
         self._encoder = load_encoder(self._params.model, self._context)
@@ -193,7 +199,7 @@ class SenseVoice:
                 if stream.newest_kafka_ms < newest_ms.get(stream.needs_from.partition, 0) - IDLE_MS:
                     del streams[source_id]
             if not streams:
-                self.forget(session_id)
+                self._drop(session_id)
 
     def _hear(self, record: Record[Any]) -> list[Due]:
         """A well-formed chunk to what it makes due, after gaps and overlaps are settled."""

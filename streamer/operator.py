@@ -26,16 +26,20 @@ from streamer.windows import Window
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What an operator runs, for its reports: versions by model or policy, backends by model, and why not others."""
+    """What an operator runs: versions by model or policy, backends and licence states by model, why not others."""
 
     models: dict[str, str] = field(default_factory=dict)
     backends: dict[str, str] = field(default_factory=dict)
     reasons_against: dict[str, list[str]] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the runtime gives an operator: time, counts, a log, this deployment's settings, and its tables."""
+    """What the runtime gives an operator: time, counts, a log, this deployment's settings, and its tables.
+
+    `audits`: whether there is a topic `audit` for an operator's decisions (`AuditEntry`, written `to="audit"`).
+    """
 
     operator: str
     settings: Settings
@@ -44,6 +48,7 @@ class Context:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("streamer"))
     tables: Mapping[str, MutableMapping[str, Any]] = field(default_factory=dict)
     runs: Runs = field(default_factory=Runs)
+    audits: bool = False
 
     def table(self, name: str) -> Mapping[str, Any]:
         """A declared table, live: key to its latest payload.

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -84,6 +84,14 @@ class WorkerReport(Keyed, frozen=True, kw_only=True):
     backend: str
     reasons_against: dict[str, list[str]]
     resident_bytes: int = 0
+
+
+class AuditEntry(Keyed, frozen=True, kw_only=True):
+    """A decision about sensing or ranking: settings, consents, refusals, versions, overrides; no affect values."""
+
+    kind: Literal["settings", "consent", "refusal", "model", "policy", "override"]
+    subject: str
+    detail: dict[str, str]
 
 
 class Tick(Keyed, frozen=True, kw_only=True):

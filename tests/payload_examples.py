@@ -10,7 +10,6 @@ from pathlib import Path
 from operators.payloads import (
     AffectEvent,
     AudioChunk,
-    AuditEntry,
     Candidate,
     CandidateList,
     ChatMessage,
@@ -25,7 +24,7 @@ from operators.payloads import (
     RankedList,
     VideoFrame,
 )
-from streamer.payloads import DeadLetter, Keyed, LateRecord, Tick, WorkerReport, encode
+from streamer.payloads import AuditEntry, DeadLetter, Keyed, LateRecord, Tick, WorkerReport, encode
 
 GOLDEN = Path(__file__).parent / "golden"
 AT = 1_700_000_000_000
