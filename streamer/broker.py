@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from streamer.errors import StreamerError
+
 Headers = tuple[tuple[str, bytes], ...]
 
 MAX_RECORD_BYTES = 1_048_576  # of one record with key, headers and framing: Kafka's own default
+METADATA_BYTES = 4096  # of a commit's metadata: Kafka's own default
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -174,9 +177,13 @@ class TransactionalProducer(Protocol):
     async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
         """End the transaction, with the group's places as part of it; without records it holds only those.
 
+        Decided when this returns; readers and `Consumer.committed` may show it a moment later, the next owner's `start`
+        waits for that moment. Does nothing with neither records nor places.
+
         Raises:
             FencedError: somebody else has started with this id, or the transaction took longer than its timeout.
             BrokerUnreachableError: not acknowledged in time; it may have been committed.
+            StreamerError: a place's metadata is too long; the transaction stays open.
         """
         ...
 
@@ -233,6 +240,16 @@ class Broker(Protocol):
     async def close(self) -> None:
         """Release connections; idempotent."""
         ...
+
+
+def check_metadata(places: Mapping[TopicPartition, Committed]) -> None:
+    """Refuse places whose metadata a Kafka would refuse.
+
+    Raises:
+        StreamerError: more than METADATA_BYTES.
+    """
+    if any(len(place.metadata.encode()) > METADATA_BYTES for place in places.values()):
+        raise StreamerError(f"a commit's metadata is longer than {METADATA_BYTES} bytes")
 
 
 def partition_for(key: bytes, partitions: int) -> int:

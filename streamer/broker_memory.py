@@ -24,14 +24,13 @@ from streamer.broker import (
     TopicPartition,
     TopicSpec,
     TransactionalProducer,
+    check_metadata,
 )
 from streamer.errors import FencedError, StreamerError
 from streamer.event_time import Clock
 from streamer.memory_log import Disturbance, MemoryTopics
 
 __all__ = ["Disturbance", "MemoryBroker"]
-
-METADATA_BYTES = 4096  # Kafka's default for a commit's metadata
 
 
 @dataclass(slots=True)
@@ -45,8 +44,7 @@ class _Group:
 
     def keep(self, places: Mapping[TopicPartition, Committed]) -> None:
         """Take places over, all or none."""
-        if any(len(c.metadata.encode()) > METADATA_BYTES for c in places.values()):
-            raise StreamerError(f"a commit's metadata is longer than {METADATA_BYTES} bytes")
+        check_metadata(places)
         self.places.update(places)
 
 
@@ -294,9 +292,11 @@ class _MemoryProducer:
         """Append all, see the protocol."""
         if not self._started:
             raise StreamerError("this producer has not been started, or was stopped")
-        for m in messages:
-            self._stored.append(m)
-        self._stored.announce()
+        try:
+            for m in messages:
+                self._stored.append(m)
+        finally:
+            self._stored.announce()
 
     async def stop(self) -> None:
         """Nothing is left to send."""
@@ -325,9 +325,11 @@ class _MemoryTransactions:
 
     async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
         """Show what was sent and store the group's places, in one step."""
-        self._require_owner()
-        self._group.keep(places)
-        self._end(committed=True)
+        self._require_started()
+        if self._open or places:
+            self._require_owner()
+            self._group.keep(places)
+            self._end(committed=True)
 
     async def abort(self) -> None:
         """Drop what was sent since the last commit."""
@@ -345,8 +347,11 @@ class _MemoryTransactions:
         self._stored.end(self._id, committed)
         self._open = False
 
-    def _require_owner(self) -> None:
+    def _require_started(self) -> None:
         if not self._started:
             raise StreamerError("this producer has not been started, or was stopped")
+
+    def _require_owner(self) -> None:
+        self._require_started()
         if not self._stored.owned(self._id, self):
             raise FencedError(f"transactional id {self._id}: somebody else owns it now, or its transaction timed out")

@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, errors, structs
 
 from streamer import kafka_options
-from streamer.broker import MAX_RECORD_BYTES, Committed, Outgoing, TopicPartition
+from streamer.broker import MAX_RECORD_BYTES, Committed, Outgoing, TopicPartition, check_metadata
 from streamer.errors import FencedError, PayloadError, StreamerError, TopicMismatchError
 
 TRANSACTION_MS = 10_000
@@ -133,6 +133,8 @@ class KafkaTransactions(KafkaProducer):
 
     async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
         """End the transaction with the group's places in it."""
+        self._running()
+        check_metadata(places)  # aiokafka would take Kafka's refusal for an outage
         offsets = {
             structs.TopicPartition(p.topic, p.partition): structs.OffsetAndMetadata(c.offset, c.metadata)
             for p, c in places.items()

@@ -183,6 +183,25 @@ async def test_places_alone_are_a_transaction_too(
     assert set((await reader.end_offsets()).values()) == {0}
 
 
+async def test_committing_nothing_does_nothing(topic: str, own: Own, reader: Consumer) -> None:
+    first = await own("one")
+    await first.commit({})
+    await own("one")
+    await first.commit({})
+    assert set((await reader.end_offsets()).values()) == {0}
+
+
+async def test_metadata_beyond_4_kib_is_refused_and_the_transaction_stays(
+    broker: Broker, topic: str, owner: TransactionalProducer, reader: Consumer
+) -> None:
+    await owner.send(outgoing(topic, [b"a"]))
+    with pytest.raises(StreamerError, match="metadata"):
+        await owner.commit(at(topic, Committed(1, "ä" * 2049)))
+    await owner.commit(at(topic, Committed(1, "ä" * 2048)))
+    assert [m.value for m in await read(reader, 1)] == [b"a"]
+    await stands(broker, topic, Committed(1, "ä" * 2048))
+
+
 async def test_places_are_taken_from_an_owner_that_is_no_member_of_the_group(
     broker: Broker, topic: str, owner: TransactionalProducer
 ) -> None:
