@@ -114,9 +114,16 @@ class Gate:
         self._decided: dict[str, Mapping[str, str]] = {}
         self._decisions: list[Record[Any]] = []
 
-    def check_context(self) -> None:
-        """Refuse to open in a use that is refused; see `check_context`."""
+    def open(self) -> None:
+        """Refuse to open in a use that is refused; and know nothing yet, since the tables will be read anew.
+
+        Raises:
+            RefusedUseError: see `check_context`.
+        """
         check_context(self._context.settings.context, self._context.settings.context_reference)
+        self._granted.clear()
+        self._undisclosed.clear()
+        self._off, self._off_by, self._on_since_ms = None, None, 0
 
     def verdict(self, record: Record[Any]) -> Verdict:
         """May this record be read by this modality's model now? Counts the reason where it may not."""

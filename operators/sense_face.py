@@ -99,7 +99,7 @@ class SenseFace:
             ModelError: the model folder is incomplete or altered, or nothing on this machine runs it.
             DetectorError: the detector's file is missing or no YuNet model.
         """
-        self._gate.check_context()
+        self._gate.open()
         await asyncio.to_thread(self._load)
 
     async def process(self, batch: Sequence[Record[VideoFrame]]) -> Sequence[Record[Any]]:

@@ -71,7 +71,7 @@ class SenseText:
             RefusedUseError: this use, or a model's licence state, is not accepted here.
             ModelError: a model folder is incomplete or altered, or nothing on this machine runs it.
         """
-        self._gate.check_context()
+        self._gate.open()
         await asyncio.to_thread(self._load)
 
     async def process(self, batch: Sequence[Record[ChatMessage]]) -> Sequence[Record[Observation | Refusal]]:

@@ -119,7 +119,7 @@ class SenseVoice:
             RefusedUseError: this use, or the model's licence state, is not accepted here.
             ModelError: the model folder is incomplete or altered, or nothing on this machine runs it.
         """
-        self._gate.check_context()
+        self._gate.open()
         await asyncio.to_thread(self._load)
 
     async def process(self, batch: Sequence[Record[AudioChunk]]) -> Sequence[Record[Observation | Refusal]]:

@@ -7,6 +7,7 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -35,6 +36,11 @@ class Duration(int):
             if self and self % size == 0:
                 return f"{int(self) // size}{unit}"
         return f"{int(self)}ms"
+
+
+def utc_text(at_ms: int) -> str:
+    """Unix milliseconds to the second they lie in, as people read it: `2026-01-31 12:00:00Z`."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 class Clock(Protocol):
