@@ -99,6 +99,7 @@ class _Held:
     offset: int
     kafka_ms: int
     payload: Any
+    takes_back: bool
 
 
 class _Session:
@@ -109,23 +110,42 @@ class _Session:
         self.clock = SessionClock(spec.rule, spec.horizon)
         self.open: dict[int, int] = {}  # window end -> Kafka time of its first record
         self.closed: dict[int, int] = {}  # window end -> closing instant
-        self.seen: dict[tuple[str, str, int, int], int] = {}  # identity -> Kafka time
+        self.seen: dict[tuple[str, str, int, int], int] = {}  # identity -> Kafka time of its last record, used or not
         self.held: list[_Held] = []
-        self.heard_ms = 0  # Kafka time of its last record: between records nothing but time changes
+        self.faded: dict[tuple[str, bool], list[tuple[int, int]]] = {}  # see `newest_faded_ms`
+        self.heard_ms = 0  # Kafka time of its last evidence: until more comes nothing but time changes
         self.tidied_ms = 0
 
     def instants_ms(self) -> dict[int, int]:
         """For each open window its closing instant if no further record comes."""
         return {e: self.clock.closes_by_time_ms(e, first, self.heard_ms) for e, first in self.open.items()}
 
-    def knows(self, identity: tuple[str, str, int, int], kafka_ms: int) -> bool:
-        """Whether the identity was seen within the horizon."""
-        return self.seen.get(identity, kafka_ms - self.spec.horizon) > kafka_ms - self.spec.horizon
+    def repeats(self, payload: Evidence, kafka_ms: int) -> bool:
+        """Take note of a record; whether one of its identity, used or not, came within the horizon before it."""
+        identity = (payload.modality, payload.source_id, payload.start_ms, payload.end_ms)
+        before_ms, self.seen[identity] = self.seen.get(identity), kafka_ms
+        return before_ms is not None and before_ms > kafka_ms - self.spec.horizon
+
+    def newest_faded_ms(self, after_ms: int) -> dict[str, int]:
+        """By modality the newest event time of evidence that weighs nothing any more, of Kafka times after `after_ms`.
+
+        `faded` has, by modality and whether it takes back, its (Kafka time, event time), only what a later record
+        has not surpassed: Kafka times rise, event times fall.
+        """
+        newest: dict[str, int] = {}
+        for (modality, _), times in self.faded.items():
+            event_ms = next((event_ms for kafka_ms, event_ms in times if kafka_ms > after_ms), None)
+            if event_ms is not None:
+                newest[modality] = max(event_ms, newest.get(modality, event_ms))
+        return newest
+
+    def take_back(self, modality: str) -> None:
+        """Drop what a modality has said; what takes back too stays, so that later windows still tell of it."""
+        self.held = [h for h in self.held if h.payload.modality != modality or h.takes_back]
+        self.faded.pop((modality, False), None)
 
     def tidy(self, kafka_ms: int, half_life_ms: Mapping[str, int]) -> None:
-        """Drop, once a second, what no rule can ask for any more."""
-        if kafka_ms < self.tidied_ms + _TIDY_EVERY_MS:
-            return
+        """Drop what no rule can ask for any more."""
         self.tidied_ms = kafka_ms
         old = kafka_ms - self.spec.horizon
         self.seen = {k: t for k, t in self.seen.items() if t > old}
@@ -134,9 +154,23 @@ class _Session:
 
         def reaches(held: _Held) -> bool:
             reach = REACH_HALF_LIVES * half_life_ms.get(held.payload.modality, 0)
-            return bool(held.payload.end_ms > earliest_end - max(reach, self.spec.size))
+            return bool(held.payload.end_ms >= earliest_end - max(reach, self.spec.size))
 
+        for held in self.held:
+            if not reaches(held):
+                key = (held.payload.modality, held.takes_back)
+                self.faded.setdefault(key, []).append((held.kafka_ms, held.payload.end_ms))
         self.held = [h for h in self.held if reaches(h)]
+        self.faded = {k: kept for k, times in self.faded.items() if (kept := _unsurpassed(times, old))}
+
+
+def _unsurpassed(times: list[tuple[int, int]], after_ms: int) -> list[tuple[int, int]]:
+    """(Kafka time, event time) after a Kafka time, without those that a later one surpasses; Kafka times rise."""
+    kept: list[tuple[int, int]] = []
+    for kafka_ms, event_ms in sorted(times, reverse=True):
+        if kafka_ms > after_ms and (not kept or event_ms > kept[-1][1]):
+            kept.append((kafka_ms, event_ms))
+    return kept[::-1]
 
 
 class PartitionWindows:
@@ -183,37 +217,27 @@ class PartitionWindows:
     def apply(self, offset: int, stamp_ms: int, payload: Evidence) -> Applied:
         """One record: windows due by time close, then it is judged and applied, then windows it completes close."""
         closed = self.tick(offset, stamp_ms).closed
-        event_ms, spec = payload.end_ms, self._spec
-        if self._revokes(payload):  # whatever its clock says: a withdrawal that is late or repeated takes back, too
-            self._take_back(payload)
-        if event_ms > self.kafka_ms + spec.max_skew:
-            return Applied(closed, "clock_skew")
-        if event_ms < self.kafka_ms - spec.max_delay:
-            return Applied(closed, "late")
-        session = self._session(payload.session_id)
-        session.heard_ms = self.kafka_ms
-        session.tidy(self.kafka_ms, self._half_life_ms)
-        identity = (payload.modality, payload.source_id, payload.start_ms, payload.end_ms)
-        if session.knows(identity, self.kafka_ms):
+        session, takes_back = self._session(payload.session_id), self._revokes(payload)
+        if takes_back:  # whatever its clock says: a withdrawal that is late or repeated takes back, too
+            session.take_back(payload.modality)
+        if self.kafka_ms >= session.tidied_ms + _TIDY_EVERY_MS:
+            session.tidy(self.kafka_ms, self._half_life_ms)
+        if session.repeats(payload, self.kafka_ms):
             return Applied(closed, "duplicate")
-        session.seen[identity] = self.kafka_ms
-        session.held.append(_Held(offset, self.kafka_ms, payload))
-        session.clock.observe(payload.modality, event_ms, self.kafka_ms)
-        in_time = [end for end in spec.ends_ms(event_ms) if end not in session.closed]
+        if payload.end_ms > self.kafka_ms + self._spec.max_skew:
+            return Applied(closed, "clock_skew")
+        if payload.end_ms < self.kafka_ms - self._spec.max_delay:
+            return Applied(closed, "late")
+        session.heard_ms = self.kafka_ms
+        session.held.append(_Held(offset, self.kafka_ms, payload, takes_back))
+        session.clock.observe(payload.modality, payload.end_ms, self.kafka_ms)
+        in_time = [end for end in self._spec.ends_ms(payload.end_ms) if end not in session.closed]
         for end in in_time:
             session.open.setdefault(end, self.kafka_ms)
-        reached = [end for end in sorted(session.open) if session.clock.reached(end, self.kafka_ms)]
+        reached = [end for end in session.open if session.clock.reached(end, self.kafka_ms)]
         closed += tuple(self._close(session, end, self.kafka_ms, offset) for end in reached)
         self._reschedule(session)
-        return Applied(closed, None if in_time else "late")
-
-    def _take_back(self, payload: Evidence) -> None:
-        """Drop what a modality has said; what takes back too stays, so that later windows still tell of it."""
-        session = self._sessions.get(payload.session_id)
-        if session is not None:
-            session.held = [
-                h for h in session.held if h.payload.modality != payload.modality or self._revokes(h.payload)
-            ]
+        return Applied(tuple(sorted(closed, key=_departure)), None if in_time else "late")
 
     def provisional(self, session_id: str) -> Window | None:
         """The earliest-ending open window that holds a session's newest evidence, as it stands now."""
@@ -244,9 +268,9 @@ class PartitionWindows:
             _, session_id = heapq.heappop(self._expiries)
             session = self._sessions[session_id]
             session.tidy(self.kafka_ms, self._half_life_ms)
-            if session.open or session.seen or session.closed:
-                again = min([*session.seen.values(), *session.closed.values()], default=self.kafka_ms)
-                heapq.heappush(self._expiries, (max(again, self.kafka_ms) + self._spec.horizon, session_id))
+            known = [*session.seen.values(), *session.closed.values(), *(self.kafka_ms for _ in session.open)]
+            if known:
+                heapq.heappush(self._expiries, (max(known) + self._spec.horizon, session_id))
             else:
                 del self._sessions[session_id]
 
@@ -260,7 +284,7 @@ class PartitionWindows:
         at_ms = self.kafka_ms if closed_at_ms is None else closed_at_ms
         start_ms, source_kafka_ms = end_ms - self._spec.size, 0
         pieces: list[Piece] = []
-        newest: dict[str, int] = {}
+        newest = session.newest_faded_ms(at_ms - self._spec.horizon)
         for held in session.held:
             payload = held.payload
             age_ms = end_ms - payload.end_ms
@@ -277,6 +301,11 @@ class PartitionWindows:
             session.id, start_ms, end_ms, final, closed_at_ms, 0 if final else trigger, tuple(pieces), newest,
             session.clock.active(at_ms), source_kafka_ms, trigger,
         )  # fmt: skip
+
+
+def _departure(window: Window) -> tuple[int, str, int]:
+    """In what order the windows of one trigger leave: by closing instant, session and end."""
+    return window.closed_at_ms or 0, window.session_id, window.end_ms
 
 
 def fade(age_ms: int, half_life_ms: int) -> float:
