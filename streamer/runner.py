@@ -96,10 +96,12 @@ class Runner:
 
     async def step(self, wait_ms: int | None = None) -> int:
         """One turn of the loop; how many messages it took and how many ticks and the like it sent: 0 if it was idle."""
-        generation = self._generation
         messages = await self._consumer.poll(POLL_RECORDS, self._wait_ms() if wait_ms is None else wait_ms)
+        generation = self._generation  # a poll hands out what belongs to the assignment that stands when it returns
         if messages and len(messages) < self._spec.batch.max and self._spec.batch.wait:
-            messages = [*messages, *await self._consumer.poll(self._spec.batch.max, self._spec.batch.wait)]
+            more = await self._consumer.poll(self._spec.batch.max, self._spec.batch.wait)
+            messages = [*messages, *more] if generation == self._generation else more
+            generation = self._generation
         await self._outlet.write(await self._tables.refresh())
         records = self._decode(messages)
         admitted = records if self._windowed is not None else await self._admit(records)
