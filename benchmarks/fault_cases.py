@@ -1,0 +1,140 @@
+"""The faults, each as it happens to a running stage: workers killed, stopped, swapped; brokers killed; everything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.fault_workers import Worker
+from streamer.local_kafka import LocalKafka
+
+ZOMBIE_S = 14  # beyond the session timeout of 10 s
+AWAY_S = 5
+
+
+@dataclass(slots=True)
+class Stage:
+    """A running Kafka and the workers on it, for a case to act on; `tell` gets what it does."""
+
+    kafka: LocalKafka
+    topology: Path
+    folder: Path
+    dice: random.Random
+    tell: Callable[[str], None]
+    workers: list[Worker] = field(default_factory=list)
+    started: int = 0
+
+    def hire(self, *, named: bool) -> Worker:
+        """A worker to be started; the stage ends it if nobody else does."""
+        self.started += 1
+        name = f"worker-{self.started}"
+        worker = Worker(self.topology, self.kafka.address, self.folder / f"{name}.log", name if named else None)
+        self.workers.append(worker)
+        return worker
+
+    async def clear(self) -> None:
+        """End every worker, whatever its state."""
+        for worker in self.workers:
+            await worker.kill()
+
+
+Act = Callable[[Stage, float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A fault: what is done to the stage while the load goes on for some seconds; `static` names the workers."""
+
+    title: str
+    act: Act
+    static: bool = True
+    shortest_s: int = 30
+
+
+async def _nothing(stage: Stage, seconds: float) -> None:
+    del stage
+    await asyncio.sleep(seconds)
+
+
+async def _kill_worker(stage: Stage, seconds: float) -> None:
+    for _ in range(3):
+        await asyncio.sleep(seconds / 4 + stage.dice.uniform(0, 1))
+        worker = stage.dice.choice(stage.workers)
+        stage.tell(f"kill -9 {worker.name}, and start it again")
+        await worker.kill()
+        await worker.start()
+
+
+async def _lose_worker(stage: Stage, seconds: float) -> None:
+    await asyncio.sleep(seconds / 4 + stage.dice.uniform(0, 1))
+    stage.tell("kill -9 a worker; the other is to take over after the session timeout")
+    await stage.workers[0].kill()
+    await asyncio.sleep(seconds / 2)
+    stage.tell("start another one")
+    await stage.hire(named=False).start()
+
+
+async def _zombie(stage: Stage, seconds: float) -> None:
+    turns = max(int(seconds // (ZOMBIE_S + 10)), 1)
+    for turn in range(turns):
+        await asyncio.sleep(5 + stage.dice.uniform(0, 1))
+        worker = stage.workers[turn % len(stage.workers)]
+        stage.tell(f"SIGSTOP {worker.name} for {ZOMBIE_S} s")
+        worker.pause()
+        await asyncio.sleep(ZOMBIE_S)
+        stage.tell(f"SIGCONT {worker.name}")
+        worker.wake()
+        await asyncio.sleep(4)
+
+
+async def _kill_broker(stage: Stage, seconds: float) -> None:
+    pause_s = max(seconds / len(stage.kafka.nodes) - AWAY_S - 4, 3)
+    for number, node in enumerate(stage.kafka.nodes, 1):
+        await asyncio.sleep(pause_s)
+        stage.tell(f"kill -9 broker {number}; start it again {AWAY_S} s later")
+        await asyncio.to_thread(node.kill)
+        await asyncio.sleep(AWAY_S)
+        await node.start()
+
+
+async def _churn(stage: Stage, seconds: float) -> None:
+    for turn in range(int(seconds // 5)):
+        begun = asyncio.get_running_loop().time()
+        if turn % 2:
+            alive = [w for w in stage.workers if w.runs]
+            stage.tell("a worker leaves")
+            await alive[0].leave()
+        else:
+            stage.tell("a worker joins")
+            await stage.hire(named=False).start()
+        await asyncio.sleep(max(begun + 5 - asyncio.get_running_loop().time(), 0))
+
+
+async def _restart_all(stage: Stage, seconds: float) -> None:
+    await asyncio.sleep(seconds / 4)
+    stage.tell("kill -9 all workers, and start them again")
+    for worker in stage.workers:
+        await worker.kill()
+    await asyncio.gather(*(worker.start() for worker in stage.workers))
+    await asyncio.sleep(seconds / 4)
+    stage.tell("kill -9 all brokers, and start them again")
+    for node in stage.kafka.nodes:
+        await asyncio.to_thread(node.kill)
+    for node in stage.kafka.nodes:
+        node.launch()
+    for node in stage.kafka.nodes:
+        await node.start()
+
+
+CASES = {
+    "control": Case("undisturbed", _nothing, shortest_s=15),
+    "kill_worker": Case("kill -9 a worker, three times; started again at once under its name", _kill_worker),
+    "lose_worker": Case("kill -9 a worker; another takes over after the session timeout", _lose_worker, static=False),
+    "zombie": Case(f"a worker stopped for {ZOMBIE_S} s and woken, in turn", _zombie),
+    "kill_broker": Case(f"kill -9 each broker in turn; started again {AWAY_S} s later", _kill_broker),
+    "churn": Case("a worker joins or leaves every 5 s", _churn, static=False),
+    "restart_all": Case("kill -9 all workers, later all brokers; started again at once", _restart_all),
+}

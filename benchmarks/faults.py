@@ -1,0 +1,270 @@
+"""`python -m benchmarks.faults`: faults caused for real, on a real Kafka, and what became of the finals.
+
+Starts Kafka (three nodes unless told) and two `streamer run --only fuse_affect` for each case, publishes synthetic
+observations of many sessions, causes the fault, waits until all is quiet, reads both logs and compares every final with
+what the slow oracle derives from the whole log of observations. All clocks are this machine's.
+The last line is the verdict; the exit code is 0 if every case was exact, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import machine
+from benchmarks.fault_cases import CASES, Case, Stage
+from benchmarks.fault_expected import REFUSED_TO, expected
+from benchmarks.fault_judge import EXAMPLES, Judgement, Seen, judge, longest_gap_s, waits
+from benchmarks.fault_load import plan, publish
+from benchmarks.fault_workers import OPERATOR
+from benchmarks.latency import Spread
+from operators.payloads import AffectEvent
+from streamer.broker import Broker, Message
+from streamer.broker_kafka import KafkaBroker
+from streamer.errors import BrokerUnreachableError, StreamerError
+from streamer.event_time import SystemClock
+from streamer.local_kafka import local_kafka
+from streamer.payloads import DeadLetter, decode
+from streamer.settings import load_settings
+from streamer.topology import Topology, load_topology
+
+FINALS = "affect_events"
+LEAD_MS = 500
+WARM_UP_S = 3
+QUIET_S = 3  # nothing new for so long, after the last window can have closed: all is said
+PATIENCE_S = 90
+WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One case as it went: on how many nodes, with or without verification, and its figures."""
+
+    case: str
+    nodes: int
+    verification: bool
+    delivery: str
+    seconds: int
+    observations: int
+    judgement: Judgement
+    gap_s: float
+    wait_ms: Spread
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases; 0 if every one was exact, 1 if not, a StreamerError's exit code where one could not be run."""
+    args = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_main(args))
+    except StreamerError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nodes", type=int, nargs="+", choices=[1, 3], default=[3], help="of Kafka (3)")
+    parser.add_argument("--verification", choices=["on", "off", "both"], default="off", help="of transactions (off)")
+    parser.add_argument("--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once")
+    parser.add_argument("--seconds", type=int, default=60, metavar="N", help="of load in each case (60)")
+    parser.add_argument("--short", action="store_true", help="each case only as long as it needs")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE", help="of these")
+    parser.add_argument("--seed", type=int, default=1, help="of the load and of the moments of the faults (1)")
+    parser.add_argument("--topology", type=Path, default=Path("topology.yaml"), metavar="PATH")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep records, workers' words, and all that is amiss")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures as a Markdown table")
+    return parser
+
+
+async def _main(args: argparse.Namespace) -> int:
+    facts = machine.describe()
+    runs: list[Run] = []
+    for nodes in args.nodes:
+        for verification in {"on": [True], "off": [False], "both": [False, True]}[args.verification]:
+            for name in args.only:
+                seconds = CASES[name].shortest_s if args.short else max(args.seconds, CASES[name].shortest_s)
+                where = f"{name}, {nodes} node{'s' * (nodes > 1)}, verification {'on' if verification else 'off'}"
+                say(f"{where}: {CASES[name].title}; {seconds} s of load")
+                with _picture(args.topology, args.delivery) as topology, _folder(args.logs, where) as folder:
+                    run = await measure(
+                        name, topology, folder, nodes=nodes, verification=verification, seconds=seconds, seed=args.seed
+                    )
+                runs.append(replace(run, delivery=args.delivery))
+                say(f"  {_words(runs[-1])}")
+                for example in run.judgement.examples[:EXAMPLES]:
+                    say(f"    {example}")
+    lines = [*machine.lines(facts), f"seed {args.seed}, {WORKERS} workers", "", *table(runs)]
+    print("\n".join(lines))
+    if args.table:
+        args.table.write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
+    amiss = [run.case for run in runs if not run.judgement.good]
+    print(f"verdict: {'all exact' if not amiss else 'NOT exact: ' + ', '.join(amiss)}")
+    return 1 if amiss else 0
+
+
+async def measure(
+    name: str, topology: Path, folder: Path, *, nodes: int, verification: bool, seconds: int, seed: int
+) -> Run:
+    """One case from an empty Kafka to its figures."""
+    case, clock, picture = CASES[name], SystemClock(), load_topology(topology)
+    settings, stop, seen = load_settings(), asyncio.Event(), list[Seen]()
+    async with local_kafka(settings, nodes=nodes, verification=verification) as kafka:
+        broker = KafkaBroker(settings, kafka.address)
+        stage = Stage(kafka, topology, folder, random.Random(seed), lambda what: say(f"  {what}"))  # noqa: S311 - moments
+        try:
+            await broker.ensure_topics(picture.topic_specs())
+            await asyncio.gather(*(stage.hire(named=case.static).start() for _ in range(WORKERS)))
+            watching = asyncio.create_task(_watch(broker, clock, seen, stop))
+            start_ms = clock.now_ms() + LEAD_MS
+            planned = plan(seconds, int(picture.partitions), seed)
+            loading = asyncio.create_task(publish(planned, broker, clock, start_ms))
+            await _act(case, stage, seconds, loading)
+            sent = await loading
+            await _quiet(seen, picture)
+            stop.set()
+            await watching
+            logs = await read_all(broker, ["observations", FINALS, *REFUSED_TO.values()])
+        finally:
+            stop.set()
+            await stage.clear()
+            await broker.close()
+    judgement = await asyncio.to_thread(_judgement, logs, picture)
+    (folder / "amiss.txt").write_text("\n".join(judgement.examples), encoding="utf-8")
+    (folder / "records.msgpack").write_bytes(msgspec.msgpack.encode(logs))
+    gap_s = longest_gap_s(seen, start_ms + WARM_UP_S * 1000, start_ms + seconds * 1000)
+    return Run(name, nodes, verification, "", seconds, sent, judgement, gap_s, waits(seen))
+
+
+def _judgement(logs: Sequence[Message], topology: Topology) -> Judgement:
+    """All records of the topics, as they stand in the end, to the verdict on them."""
+    due = expected([m for m in logs if m.topic == "observations"], topology.operators[OPERATOR])
+    got: dict[int, list[AffectEvent]] = {}
+    for message in (m for m in logs if m.topic == FINALS):
+        got.setdefault(message.partition, []).append(decode(message.value, AffectEvent))
+    letters = [(m.topic, decode(m.value, DeadLetter)) for m in logs if m.topic in REFUSED_TO.values()]
+    return judge(due, got, [(topic, letter.partition, letter.offset) for topic, letter in letters])
+
+
+async def _act(case: Case, stage: Stage, seconds: int, loading: asyncio.Task[int]) -> None:
+    acting = asyncio.ensure_future(case.act(stage, seconds))
+    try:
+        await asyncio.wait([acting, loading], return_when=asyncio.ALL_COMPLETED)
+    finally:
+        acting.cancel()
+    await acting
+
+
+async def _watch(broker: Broker, clock: SystemClock, seen: list[Seen], stop: asyncio.Event) -> None:
+    """Take down every final as a consumer gets it, from the beginning on."""
+    consumer = broker.consumer([FINALS], group=None)
+    await consumer.start()
+    try:
+        while not stop.is_set():
+            try:
+                messages = await consumer.poll(500, 100)
+            except BrokerUnreachableError:
+                continue
+            now_ms = clock.now_ms()
+            seen += [Seen(m.partition, decode(m.value, AffectEvent), now_ms) for m in messages]
+    finally:
+        await consumer.stop()
+
+
+async def _quiet(seen: Sequence[Seen], topology: Topology) -> None:
+    """Wait until every window can have closed and no final has come for a while."""
+    window = topology.operators[OPERATOR].window
+    assert window is not None  # noqa: S101 - the topology was checked
+    await asyncio.sleep((window.rule.max_open + window.max_skew) / 1000)
+    async with asyncio.timeout(PATIENCE_S):
+        count = -1
+        while count < len(seen):
+            count = len(seen)
+            await asyncio.sleep(QUIET_S)
+
+
+async def read_all(broker: Broker, topics: Sequence[str]) -> list[Message]:
+    """Every committed record of some topics, each partition in its order."""
+    consumer = broker.consumer(topics, group=None)
+    await consumer.start()
+    try:
+        ends = dict(await consumer.end_offsets())
+        messages: list[Message] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while any((consumer.position(p) or 0) < end for p, end in ends.items()):
+                messages += await consumer.poll(500, 100)
+    finally:
+        await consumer.stop()
+    return messages
+
+
+def table(runs: Sequence[Run]) -> list[str]:
+    """The runs as Markdown, for people and for the docs."""
+    rows = [
+        f"| {CASES[r.case].title} | {r.nodes} | {'on' if r.verification else 'off'} | {r.judgement.finals} "
+        f"| {r.judgement.lost} | {r.judgement.repeated} | {r.judgement.wrong} | {r.judgement.disordered} "
+        f"| {r.judgement.refusals} "
+        f"| {r.gap_s:.1f} | {r.wait_ms.p50:.0f} | {r.wait_ms.p95:.0f} |"
+        for r in runs
+    ]
+    return [
+        "| fault | nodes | verification | finals | lost | repeated | wrong | out of order | refusals amiss "
+        "| longest gap, s | closing -> readable p50, ms | p95 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def say(line: str) -> None:
+    """Progress, for a person; stdout is for figures."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _words(run: Run) -> str:
+    j = run.judgement
+    return (
+        f"{run.observations} observations, {j.finals} finals: {j.lost} lost, {j.repeated} repeated, {j.wrong} wrong, "
+        f"{j.disordered} out of order, {j.refusals} refusals amiss; longest gap {run.gap_s:.1f} s, "
+        f"closing -> readable p50 {run.wait_ms.p50:.0f} ms, p95 {run.wait_ms.p95:.0f} ms"
+    )
+
+
+@contextmanager
+def _picture(path: Path, delivery: str) -> Iterator[Path]:
+    """The picture with another delivery of finals, in a file of its own."""
+    text, changed = re.subn(r"(?m)^(    delivery:) \w+", rf"\1 {delivery}", path.read_text(encoding="utf-8"))
+    if changed != 1:
+        raise StreamerError(f"{path} should say `delivery` once, for fuse_affect; it says it {changed} times")
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_text(text, encoding="utf-8")
+        yield copy
+
+
+@contextmanager
+def _folder(kept: Path | None, name: str) -> Iterator[Path]:
+    if kept is not None:
+        folder = kept / re.sub(r"\W+", "-", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
+        yield Path(temporary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
