@@ -1,8 +1,7 @@
-"""Apache Kafka behind the broker protocols: messages in, messages out. Imports aiokafka, as kafka_producers.py does.
+"""Apache Kafka behind the broker protocols: what it is asked as a whole, and where its clients come from.
 
-Tuned for latency: nothing lingers, a fetch returns with its first byte. aiokafka's rough edges are smoothed here and
-pinned by the contract suite: `committed()` of its consumer drops the metadata, its log at DEBUG holds payload, an
-exception in a rebalance callback is swallowed.
+With kafka_consumer.py and kafka_producers.py the only file that imports aiokafka. Tuned for latency: nothing lingers, a
+fetch returns with its first byte.
 """
 
 from __future__ import annotations
@@ -12,17 +11,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors, structs
+from aiokafka import errors, structs
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from streamer import kafka_options
 from streamer.broker import (
-    MAX_RECORD_BYTES,
     Committed,
     Consumer,
-    Message,
     PartitionsChanged,
     Producer,
     TopicPartition,
@@ -32,19 +28,14 @@ from streamer.broker import (
 from streamer.errors import (
     BrokerUnreachableError,
     ConfigurationError,
-    FencedError,
     Problem,
     StreamerError,
     TopicMismatchError,
 )
-from streamer.kafka_options import calm_the_log, connection_options, topic_attributes, topic_differences
-from streamer.kafka_producers import FENCED, KafkaProducer, KafkaTransactions, ended
+from streamer.kafka_consumer import KafkaConsumer
+from streamer.kafka_options import COMPARED, calm_the_log, connection_options, topic_attributes, topic_differences
+from streamer.kafka_producers import FENCED, KafkaProducer, KafkaTransactions
 from streamer.settings import Settings
-
-JOIN_SECONDS = 60.0  # a group's other members may be draining
-SESSION_MS = 10_000
-HEARTBEAT_MS = 500  # how soon a member learns of a rebalance
-FETCH_WAIT_MS = 100  # a fetch under way keeps a partition that has just been drained waiting for up to this long
 
 T = TypeVar("T")
 _OF_THE_CALLER = (
@@ -85,9 +76,8 @@ class KafkaBroker:
         on_revoked: PartitionsChanged | None = None,
     ) -> Consumer:
         """A consumer, see the protocol."""
-        static = self._worker if group else None
-        options = {"group_id": group, "group_instance_id": static, "auto_offset_reset": start_at, **self._connection}
-        return _KafkaConsumer(self, topics, options, on_assigned, on_revoked)
+        options = {"group_id": group, "auto_offset_reset": start_at, **self._connection}
+        return KafkaConsumer(self, topics, options, self._worker, on_assigned, on_revoked)
 
     def producer(self) -> Producer:
         """A producer, see the protocol."""
@@ -105,7 +95,7 @@ class KafkaBroker:
             await self._create(missing)
             existing = await self._topics(until=frozenset(spec.name for spec in topics))
             await self.committed("nobody", TopicPartition(missing[0].name, 0))  # a new Kafka readies itself for groups
-        configs = await self._configs([spec.name for spec in topics])
+        configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
         differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
         if differences:
             lines = "\n".join(f"  {d}" for d in differences)
@@ -209,146 +199,30 @@ class KafkaBroker:
             if error not in (errors.NoError, errors.TopicAlreadyExistsError):  # another process may have been faster
                 raise StreamerError(f"{self.address} does not create topic {topic}: {error.__name__} {message}")
 
-    async def _configs(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        wanted = dict.fromkeys(("message.timestamp.type", "cleanup.policy"))
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted) for name in names]
+    async def topic_settings(self, topics: Sequence[str], names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """For each topic what named settings are in force for it, defaults included; what Kafka lacks is left out."""
+        return await self._settings(ConfigResourceType.TOPIC, topics, names)
+
+    async def broker_settings(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """For each broker, by its id, what named settings are in force on it; what it lacks is left out."""
+
+        async def ask(admin: AIOKafkaAdminClient) -> list[str]:
+            return [str(broker["node_id"]) for broker in (await admin.describe_cluster())["brokers"]]
+
+        return await self._settings(ConfigResourceType.BROKER, await self._ask(ask), names)
+
+    async def _settings(
+        self, kind: ConfigResourceType, owners: Sequence[str], names: Sequence[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        resources = [ConfigResource(kind, owner, configs=dict.fromkeys(names)) for owner in owners]
 
         async def ask(admin: AIOKafkaAdminClient) -> Any:
             return await admin.describe_configs(resources)
 
         found: dict[str, dict[str, str]] = {}
         for response in await self._ask(ask):
-            for code, message, _, topic, entries, *_ in response.resources:
+            for code, message, _, owner, entries, *_ in response.resources:
                 if code:
-                    raise StreamerError(f"{self.address} does not describe topic {topic}: {message}")
-                found[topic] = {entry[0]: entry[1] for entry in entries}
+                    raise StreamerError(f"{self.address} does not describe {kind.name.lower()} {owner}: {message}")
+                found[owner] = {entry[0]: entry[1] for entry in entries}
         return found
-
-
-class _KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's types do not reach mypy
-    """One aiokafka consumer; partitions stay paused until `on_assigned` has returned."""
-
-    def __init__(
-        self,
-        broker: KafkaBroker,
-        topics: Sequence[str],
-        options: Mapping[str, Any],
-        on_assigned: PartitionsChanged | None,
-        on_revoked: PartitionsChanged | None,
-    ) -> None:
-        self._broker, self._topics, self._options = broker, topics, options
-        self._on_assigned, self._on_revoked = on_assigned, on_revoked
-        self._failure: BaseException | None = None
-        self._consumer: AIOKafkaConsumer | None = None
-
-    async def start(self) -> None:
-        """Join; on_assigned may run after this, but before the first record."""
-        await self._broker.require(self._topics)
-        consumer = self._consumer = AIOKafkaConsumer(
-            fetch_min_bytes=1, fetch_max_wait_ms=FETCH_WAIT_MS, max_partition_fetch_bytes=MAX_RECORD_BYTES,
-            enable_auto_commit=False, isolation_level="read_committed",
-            session_timeout_ms=SESSION_MS, heartbeat_interval_ms=HEARTBEAT_MS,
-            partition_assignment_strategy=(RangePartitionAssignor,), **self._options,
-        )  # fmt: skip
-        consumer.subscribe(list(self._topics), listener=self)
-        try:
-            async with self._broker.answering(JOIN_SECONDS):
-                await consumer.start()
-            if self._on_assigned and not self._options["group_id"]:
-                await self._on_assigned(self.assignment())
-        except BaseException:
-            await self.stop()
-            raise
-
-    async def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
-        """See the protocol; a failed callback raises here."""
-        if self._failure:
-            failure, self._failure = self._failure, None
-            raise failure
-        async with self._broker.answering(kafka_options.ANSWER_SECONDS + timeout_ms / 1000):
-            batches = await self._running().getmany(timeout_ms=timeout_ms, max_records=max_records)
-        return [
-            Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
-            for records in batches.values()
-            for r in records
-        ]
-
-    def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions this consumer reads now."""
-        return frozenset(TopicPartition(*tp) for tp in self._running().assignment())
-
-    async def end_offsets(self) -> Mapping[TopicPartition, int]:
-        """For each assigned partition the offset up to which committed records can be read."""
-        async with self._broker.answering(kafka_options.ANSWER_SECONDS):
-            ends = await self._running().end_offsets([_theirs(p) for p in self.assignment()])
-        return {TopicPartition(*tp): offset for tp, offset in ends.items()}
-
-    def position(self, partition: TopicPartition) -> int | None:
-        """Where the next poll continues; aiokafka's own `position` is a coroutine that waits until it is known."""
-        subscription = self._running()._subscription.subscription  # noqa: SLF001 - no public way to look without waiting
-        state = subscription.assignment.state_value(_theirs(partition)) if subscription.assignment else None
-        return int(state.position) if state is not None and state.has_valid_position else None
-
-    def caught_up(self, partition: TopicPartition) -> bool:
-        """Whether the next record would be one that no fetch has told of."""
-        position = self.position(partition)
-        end = self._running().last_stable_offset(_theirs(partition)) if position is not None else None
-        return position is not None and end is not None and position >= end
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Continue reading a partition at `offset`."""
-        try:
-            self._running().seek(_theirs(partition), offset)
-        except errors.IllegalStateError:
-            raise FencedError(f"{partition.topic}[{partition.partition}] is not assigned to this member") from None
-
-    async def committed(self, partition: TopicPartition) -> Committed | None:
-        """The group's commit, None without one or without a group."""
-        group = self._options["group_id"]
-        return await self._broker.committed(group, partition) if group else None
-
-    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
-        """Store the group's places."""
-        if self._options["group_id"] is None:
-            raise StreamerError("a consumer without a group cannot commit")
-        offsets = {_theirs(p): structs.OffsetAndMetadata(c.offset, c.metadata) for p, c in places.items()}
-        try:
-            async with self._broker.answering(kafka_options.ANSWER_SECONDS):
-                if offsets:
-                    await self._running().commit(offsets)
-        except (errors.IllegalStateError, errors.CommitFailedError):
-            group = f"group {self._options['group_id']} has moved on without this member"
-            raise FencedError(f"{group}: drop the partitions' state and rejoin") from None
-
-    async def stop(self) -> None:
-        """Leave the group; on_revoked is not called."""
-        consumer, self._consumer = self._consumer, None
-        if consumer:
-            await ended(consumer.stop(), None)
-
-    def _running(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            raise StreamerError(f"this consumer of {', '.join(self._topics)} has not been started, or was stopped")
-        return self._consumer
-
-    async def on_partitions_revoked(self, revoked: set[structs.TopicPartition]) -> None:
-        """Called by aiokafka: what the group takes away, before it is joined again."""
-        await self._call(self._on_revoked, revoked)
-
-    async def on_partitions_assigned(self, assigned: set[structs.TopicPartition]) -> None:
-        """Called by aiokafka: what the group gives; nothing of it flows until the owner is ready."""
-        if consumer := self._consumer:
-            consumer.pause(*assigned)
-            await self._call(self._on_assigned, assigned)
-            consumer.resume(*(assigned & consumer.assignment()))
-
-    async def _call(self, callback: PartitionsChanged | None, partitions: set[structs.TopicPartition]) -> None:
-        if callback and partitions:
-            try:
-                await callback(frozenset(TopicPartition(*tp) for tp in partitions))
-            except Exception as error:  # noqa: BLE001 - aiokafka would only log it; poll raises it
-                self._failure = error
-
-
-def _theirs(partition: TopicPartition) -> structs.TopicPartition:
-    return structs.TopicPartition(partition.topic, partition.partition)

@@ -69,7 +69,8 @@ class FaustHost:
         self._outlet = Outlet(broker.producer(), spec, context)
         self._reporter = Reporter(spec, context)
         self._attempts = Attempts(spec.on_failure, context)
-        self._flowing, self._closing, self._in_hand = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        self._flowing, self._closing, self._broken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._in_hand = asyncio.Lock()
         self._failure: BaseException | None = None
         self._app: Any = None
         self._folder = contextlib.ExitStack()
@@ -99,7 +100,7 @@ class FaustHost:
         """
         chores = asyncio.create_task(self._chores())
         try:
-            await self._app.wait_first(self._closing.wait(), chores)
+            await self._app.wait_first(self._closing.wait(), self._broken.wait(), chores)
         finally:
             self._flowing.clear()
             chores.cancel()
@@ -107,23 +108,29 @@ class FaustHost:
             await self.stop()
         if chores.done() and not chores.cancelled():
             chores.result()
-        failure = self._failure or self._app.crash_reason
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
+        if self._app.crash_reason is not None:  # Faust's own: what an operator raises ends up in `_failure`
+            why = f"{self._spec.name}: Faust stopped ({self._app.crash_reason!r})"
+            raise BrokerUnreachableError(why) from self._app.crash_reason
 
     async def stop(self) -> None:
         """Finish what is in hand, commit, leave the group, remove Faust's folder."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):
-                await self._in_hand.acquire()
+            async with asyncio.timeout(STOP_S), self._in_hand:
+                self._flowing.clear()
         if self._app is not None:
-            await self._app.stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._app.stop(), STOP_S)
         await self._tables.stop()
         await self._outlet.stop()
         await self.operator.close()
         self._folder.close()
 
     async def _open(self) -> None:
+        self._failure, self._in_hand = None, asyncio.Lock()
+        self._flowing.clear()
+        self._broken.clear()
         await self._outlet.start()
         await self.operator.open()
         name = f"{self._topology.app}-{self._spec.name}"
@@ -156,7 +163,7 @@ class FaustHost:
             except Exception as failure:  # noqa: BLE001 - Faust would go on with the next record; `run` raises it
                 self._failure = failure
                 self._flowing.clear()
-                self._closing.set()
+                self._broken.set()
                 await asyncio.Event().wait()
 
     async def _take(self, message: Any) -> None:

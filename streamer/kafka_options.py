@@ -71,13 +71,22 @@ def connection_options(settings: Settings, address: str) -> dict[str, Any]:
     return options
 
 
+COMPARED = ("message.timestamp.type", "cleanup.policy")
+"""The settings of a topic that must be as the topology says."""
+
+
+COMPACTED_WITHIN_MS = 60_000
+"""How soon Kafka drops what a table's newer record has replaced, so that a deletion deletes. Its default is never."""
+
+
 def topic_attributes(spec: TopicSpec) -> dict[str, str]:
     """A topic's attributes as Kafka names them."""
     wanted = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "compact" if spec.compact else "delete",
         "retention.ms": spec.retention_ms,
-        "segment.ms": spec.segment_ms,
+        "segment.ms": COMPACTED_WITHIN_MS if spec.compact else spec.segment_ms,
+        "max.compaction.lag.ms": COMPACTED_WITHIN_MS if spec.compact else None,
     }
     return {name: str(value) for name, value in wanted.items() if value is not None}
 

@@ -189,13 +189,15 @@ class KafkaTransactions(KafkaProducer):
 
 async def ended(stopping: Awaitable[None], drop: Callable[[], Awaitable[None]] | None) -> None:
     """Let a client stop; one that cannot say goodbye to its broker is dropped."""
-    try:
-        async with asyncio.timeout(kafka_options.CONNECT_SECONDS):
-            await stopping
-    except (TimeoutError, StreamerError, errors.KafkaError) as error:
-        logging.getLogger(__name__).warning("a Kafka client stopped without goodbye: %s", type(error).__name__)
+    task = asyncio.ensure_future(stopping)  # its own: aiokafka lets the cancellation of its parts out of `stop`
+    done, _ = await asyncio.wait([task], timeout=kafka_options.CONNECT_SECONDS)
+    if not done:
+        task.cancel()
+    outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+    if outcome is not None:
+        logging.getLogger(__name__).warning("a Kafka client stopped without goodbye: %s", type(outcome).__name__)
         if drop is not None:
-            await drop()
+            await asyncio.gather(drop(), return_exceptions=True)
 
 
 async def _drop(producer: AIOKafkaProducer) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from streamer.broker import Broker
-from streamer.errors import ConfigurationError, Problem
+from streamer.errors import ConfigurationError, Problem, StreamerError
 from streamer.event_time import Clock, SystemClock
 from streamer.operator import Context
 from streamer.runner import Runner
@@ -17,6 +18,8 @@ from streamer.topology import OperatorSpec, Topology
 
 DRAIN_S = 5.0
 """How long operators may finish what they have in hand; then how long they may take to let go of it."""
+REOPEN_S, REOPEN_AT_MOST_S = 0.2, 5.0
+"""How soon an operator is opened again after an outage or when it was fenced, doubled each time that it can't be."""
 
 log = logging.getLogger("streamer")
 
@@ -25,7 +28,7 @@ class Host(Protocol):
     """What runs one operator: the runner, or Faust."""
 
     async def open(self) -> None:
-        """Connect and warm up."""
+        """Connect and warm up; once more after `run` has ended or `open` has failed."""
         ...
 
     async def run(self) -> None:
@@ -70,6 +73,7 @@ class Pipeline:
                 "--only", [Problem(name, f"no such operator; there are {known}") for name in unknown]
             )
         self._topology, self._broker = topology, broker
+        self._closing = asyncio.Event()
         self.names = tuple(name for name in topology.operators if not only or name in only)
         self.runners: list[Runner] = []
         self.hosts: list[Host] = []
@@ -99,16 +103,19 @@ class Pipeline:
 
     def close(self) -> None:
         """Take no more; `run` returns when all is finished."""
+        self._closing.set()
         for host in (*self.runners, *self.hosts):
             host.close()
 
     async def run(self) -> None:
-        """Run until `close`, or until an operator fails.
+        """Run until `close`, or until an operator fails for good.
+
+        One whose broker has gone, or that was fenced, drops what it knows and is opened again, as after a crash.
 
         Raises:
             StreamerError: the first operator's failure; the others have finished what they had in hand.
         """
-        tasks = [asyncio.create_task(host.run()) for host in (*self.runners, *self.hosts)]
+        tasks = [asyncio.create_task(self._keep(host)) for host in (*self.runners, *self.hosts)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -123,6 +130,33 @@ class Pipeline:
         for failure in failures:
             if failure is not None:
                 raise failure
+
+    async def _keep(self, host: Host) -> None:
+        while not self._closing.is_set():
+            try:
+                return await host.run()
+            except StreamerError as error:
+                if not error.retriable or self._closing.is_set():
+                    raise
+                log.warning("%s: opening again and reading from the last commit on", error)
+            await self._reopen(host)
+
+    async def _reopen(self, host: Host) -> None:
+        """Open a host again and again, ever more slowly, until it is open or `close` is called."""
+        pause_s = REOPEN_S
+        while not await self._closed_within(pause_s):
+            try:
+                return await host.open()
+            except StreamerError as error:
+                if not error.retriable:
+                    raise
+            await host.stop()
+            pause_s = min(2 * pause_s, REOPEN_AT_MOST_S)
+
+    async def _closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        return self._closing.is_set()
 
     async def stop(self) -> None:
         """Release everything without having run (a simulation steps the runners itself)."""

