@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 from streamer import commands
 from streamer.errors import StreamerError
+from streamer.event_time import Duration
 
 EXIT_USAGE = 64
 EXIT_INPUT_OUTPUT = 74
@@ -81,13 +83,8 @@ def _add_live_commands(subcommands: Any, topology: argparse.ArgumentParser) -> N
     broker.add_argument("--data", type=Path, metavar="DIR", help="keep its records here (default: a temporary folder)")
     broker.set_defaults(command=_live("broker"))
 
-    replay = subcommands.add_parser("replay", parents=[topology], help="publish a session folder or a media file")
-    replay.add_argument("path", type=Path, metavar="DIR|FILE", help="media.mkv + chat.jsonl, or any media file")
-    replay.add_argument("--speed", choices=["1", "max"], default="1", help="at the media's pace, or in memory")
-    replay.add_argument("--consent", metavar="LIST", help="what the person allows: all, or of face,voice,text")
-    replay.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
-    replay.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
-    replay.set_defaults(command=_live("replay"))
+    _add_replay(subcommands)
+    _add_record(subcommands, topology)
 
     tail = subcommands.add_parser("tail", parents=[topology], help="print a topic's records, decoded")
     tail.add_argument("topics", nargs="+", metavar="TOPIC")
@@ -97,13 +94,50 @@ def _add_live_commands(subcommands: Any, topology: argparse.ArgumentParser) -> N
     tail.set_defaults(command=_live("tail"))
 
 
-def _live(name: str) -> Callable[[argparse.Namespace], int]:
-    """A command of `streamer/live.py`, imported when it is run: `check` needs no Kafka client."""
+def _add_replay(subcommands: Any) -> None:
+    replay = subcommands.add_parser("replay", help="publish a session folder, a media file or a recording")
+    picture = "the picture (default: topology.yaml; a recording is folded with its own)"
+    replay.add_argument("--topology", type=Path, metavar="PATH", help=picture)
+    what = "media.mkv + chat.jsonl, any media file, or a recording (*.affectlog)"
+    replay.add_argument("path", type=Path, metavar="DIR|FILE", help=what)
+    replay.add_argument("--speed", choices=["1", "max"], default="1", help="at the recorded pace, or in memory")
+    replay.add_argument("--consent", metavar="LIST", help="what the person allows: all, or of face,voice,text")
+    replay.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
+    replay.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
+    only = "of a recording, with --speed max: run this operator (repeatable; default: those with windows)"
+    replay.add_argument("--only", action="append", default=[], metavar="OP", help=only)
+    finish = "of a recording, with --speed max: close what is open at its end, as if nothing more had come"
+    replay.add_argument("--finish", action="store_true", help=finish)
+    replay.set_defaults(command=_live("replay"), default_topology=default_topology())
+
+
+def _add_record(subcommands: Any, topology: argparse.ArgumentParser) -> None:
+    record = subcommands.add_parser("record", parents=[topology], help="write topics to a file that replay reads")
+    record.add_argument("out", type=Path, metavar="OUT.affectlog", help="a new file")
+    record.add_argument("topics", nargs="*", metavar="TOPIC", help="default: all but media and chat")
+    since = record.add_mutually_exclusive_group()
+    since.add_argument("--since", type=_duration, metavar="10m", help="from so long ago on, not from now")
+    since.add_argument("--beginning", action="store_true", help="from the oldest record on")
+    until = record.add_mutually_exclusive_group()
+    until.add_argument("--until-now", action="store_true", help="what is there now (from the beginning, or --since)")
+    until.add_argument("--seconds", type=int, metavar="N", help="end after N seconds, not at Ctrl-C")
+    media = "media and chat too, of those who consented to its being read"
+    record.add_argument("--with-media", action="store_true", help=media)
+    record.set_defaults(command=_live("record", "live_recording"))
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _live(name: str, module: str = "live") -> Callable[[argparse.Namespace], int]:
+    """A command of `streamer/<module>.py`, imported when it is run: `check` needs no Kafka client."""
 
     def command(args: argparse.Namespace) -> int:
-        from streamer import live
-
-        found: Callable[[argparse.Namespace], int] = getattr(live, name)
+        found: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"streamer.{module}"), name)
         return found(args)
 
     return command

@@ -20,6 +20,7 @@ from streamer.local_kafka import local_kafka
 from streamer.operator import Context
 from streamer.payloads import SCHEMA_HEADER, Keyed, decode
 from streamer.pipeline import Host, Pipeline
+from streamer.recording import SUFFIX
 from streamer.replay import replay_live, session_events, simulate
 from streamer.settings import Settings, load_settings
 from streamer.topology import OperatorSpec, Topology, load_topology
@@ -31,17 +32,24 @@ TAIL_BEST = 3
 
 def run(args: argparse.Namespace) -> int:
     """Run the topology's operators, or those named, until Ctrl-C; without STREAMER_BROKERS on a Kafka of its own."""
-    return asyncio.run(_run(load_topology(args.topology), _settings(), args.only))
+    return asyncio.run(_run(load_topology(args.topology), read_settings(), args.only))
 
 
 def broker(args: argparse.Namespace) -> int:
     """Run the embedded Kafka with the topology's topics until Ctrl-C; any Kafka client can join."""
-    return asyncio.run(_broker(load_topology(args.topology), _settings(), args.port, args.data))
+    return asyncio.run(_broker(load_topology(args.topology), read_settings(), args.port, args.data))
 
 
 def replay(args: argparse.Namespace) -> int:
     """Publish a session at the media's pace, or run it file to file in memory and write what came out as JSON lines."""
-    topology, settings = load_topology(args.topology), _settings()
+    topology = load_topology(args.topology) if args.topology is not None else None
+    if args.path.suffix == SUFFIX:
+        from streamer.live_recording import replay_recorded
+
+        return replay_recorded(args, topology)
+    if args.only or args.finish:
+        raise ConfigurationError("replay", [Problem("--only, --finish", f"go with a recording (*{SUFFIX})")])
+    topology, settings = topology or load_topology(args.default_topology), read_settings()
     consent, session = _granted(args.consent), args.session or args.path.stem
     if args.path.is_dir() and (args.path / "consents.jsonl").exists():
         if consent:
@@ -73,7 +81,7 @@ def tail(args: argparse.Namespace) -> int:
     ]
     if unknown:
         raise ConfigurationError("tail", unknown)
-    return asyncio.run(_tail(args.topics, topology, _settings(), args.beginning, args.json, args.limit))
+    return asyncio.run(_tail(args.topics, topology, read_settings(), args.beginning, args.json, args.limit))
 
 
 def say(line: str) -> None:
@@ -190,17 +198,18 @@ async def _replay_max(
     settings = settings.model_copy(update={"queue": "all"})
     stored = await simulate({session: session_events(path, consent)}, topology, settings)
     for topic in (t for t in topology.topics.values() if t.external == "out"):
-        lines = [_json(decode(m.value, topic.type)) for m in stored.messages(topic.name)]
+        lines = [to_json(decode(m.value, topic.type)) for m in stored.messages(topic.name)]
         text = "".join(f"{line}\n" for line in lines)
         if out is not None:
-            await asyncio.to_thread(_write, out / f"{topic.name}.jsonl", text)
+            await asyncio.to_thread(write_text, out / f"{topic.name}.jsonl", text)
             say(f"{out / topic.name}.jsonl: {len(lines)} records")
         elif topic.name == "affect_events":
             sys.stdout.write(text)
     return 0
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Text to a file, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -224,7 +233,7 @@ async def _tail(
                     payload = decode(
                         message.value, topology.topics[message.topic].type, schema.decode(errors="replace")
                     )
-                    line = _json(payload) if as_json else f"{place} {summary(payload)}"
+                    line = to_json(payload) if as_json else f"{place} {summary(payload)}"
                 except PayloadError as error:
                     line = f"{place} {error}"
                 sys.stdout.write(f"{line}\n")
@@ -259,11 +268,13 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def _json(payload: Keyed) -> str:
+def to_json(payload: Keyed) -> str:
+    """A payload to one line of JSON, keys sorted."""
     return msgspec.json.encode(payload, order="sorted").decode()
 
 
-def _settings() -> Settings:
+def read_settings() -> Settings:
+    """The settings of the environment; logging begins as they say."""
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return settings

@@ -81,10 +81,10 @@ def header_of(topology: Topology, topics: Iterable[str], made_at_ms: int) -> Hea
     except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
         version = "unknown"
     return Header(
-        app=topology.app,
+        app=str(topology.app),
         partitions=topology.partitions,
         topology=topology.source.read_text(encoding="utf-8"),
-        topics={name: topology.topics[name].payload for name in topics},
+        topics={str(name): topology.topics[name].payload for name in topics},  # a Name of the topology is a str's kind
         made_at_ms=made_at_ms,
         product=f"affectstream {version}",
     )

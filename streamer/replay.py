@@ -7,25 +7,30 @@ record stamped 50 ms after its event time, so that the same file gives the same 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from streamer.broker import Broker, Outgoing
+from streamer.broker import Broker, Message, Outgoing
 from streamer.broker_memory import MemoryBroker
-from streamer.errors import MediaError
+from streamer.errors import ConfigurationError, MediaError, Problem
 from streamer.event_time import Clock, ManualClock, SystemClock
 from streamer.media import Event, read_session
 from streamer.payloads import SessionKeyed, decode, encode, headers_for
 from streamer.pipeline import Pipeline
+from streamer.recording import Recording, in_kafka_order
+from streamer.runner import Runner
 from streamer.settings import Settings
-from streamer.topology import Topology
+from streamer.topology import Topic, Topology
 
 DELIVERY_MS = 50
 SIMULATED_START_MS = 1_700_000_000_000
 SETTLE_ROUNDS = 10_000
+MOMENTS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
+"""The fields of payloads from outside that are moments, and move with the session they are replayed in."""
 
 
 def consent_event(modalities: Iterable[str], session_id: str, at_ms: int = 0) -> Event:
@@ -89,6 +94,67 @@ async def replay_live(
         await producer.stop()
 
 
+async def replay_recording(
+    recording: Recording, topology: Topology, broker: Broker, session_id: str | None = None, clock: Clock | None = None
+) -> AsyncIterator[Sequence[Message]]:
+    """Publish what a recording holds of topics from outside, at the recorded pace, its times moved to now.
+
+    Tables that were in force when it began are published at once. A value that is no map goes out as it is.
+
+    Args:
+        recording: the records.
+        topology: says which topics come from outside; a record keeps its partition where their number is the same.
+        broker: where to.
+        session_id: what to call the session instead, if there is but one.
+        clock: whose pace.
+
+    Raises:
+        MediaError: nothing in it comes from outside, or it can't be read.
+        ConfigurationError: a new name for more than one session.
+    """
+    clock = clock or SystemClock()
+    outside = {t.name: t for t in topology.topics.values() if t.external == "in"}
+    tables = [t.name for t in outside.values() if t.compact]
+    timed = in_kafka_order((m for m in recording.messages() if m.topic in outside), tables)
+    if not timed:
+        raise MediaError(f"{recording.path}: nothing in it comes from outside; --speed max folds it")
+    sessions = {m.key for _, m in timed if outside[m.topic].keyed_by_session}
+    if session_id is not None and len(sessions) > 1:
+        why = f"{recording.path} holds {len(sessions)} sessions: they can't all be called {session_id}"
+        raise ConfigurationError("replay", [Problem("--session", why)])
+    begin_ms = next((ms for ms, m in timed if not outside[m.topic].compact), timed[0][0])
+    same_partitions = session_id is None and recording.header.partitions == topology.partitions
+    producer = broker.producer()
+    await producer.start()
+    start_ms = clock.now_ms()
+    try:
+        for at_ms, together in groupby(timed, key=lambda pair: max(pair[0], begin_ms)):
+            messages = [message for _, message in together]
+            await clock.sleep_ms(start_ms + at_ms - begin_ms - clock.now_ms())
+            moved = [_moved(m, start_ms - begin_ms, outside[m.topic], session_id, same_partitions) for m in messages]
+            await producer.send(moved)
+            yield messages
+    finally:
+        await producer.stop()
+
+
+def _moved(message: Message, by_ms: int, topic: Topic, session_id: str | None, same_partition: bool) -> Outgoing:
+    """A recorded record to one of another time, and perhaps of another session."""
+    key, value = message.key, message.value
+    try:
+        fields = msgspec.msgpack.decode(value) if value is not None else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        fields = None
+    if isinstance(fields, dict):
+        fields |= {name: fields[name] + by_ms for name in MOMENTS if isinstance(fields.get(name), int)}
+    if session_id is not None and topic.keyed_by_session:
+        key = session_id.encode()
+        if isinstance(fields, dict):
+            fields["session_id"] = session_id
+    value = msgspec.msgpack.encode(fields) if isinstance(fields, dict) else value
+    return Outgoing(topic.name, key, value, message.headers, message.partition if same_partition else None)
+
+
 async def _ahead(events: Iterable[Event]) -> AsyncIterator[Event]:
     """Decode in a thread, so that publishing keeps time."""
     iterator = iter(events)
@@ -119,28 +185,34 @@ async def simulate(
     queued = [(e.at_ms, n, name, e) for name, events in sessions.items() for n, e in enumerate(events)]
     queued.sort(key=lambda item: item[:3])
     for at_ms, _, session_id, event in queued:
-        await _pass_time(pipeline, clock, start_ms + at_ms + DELIVERY_MS)
+        await pass_time(pipeline, clock, start_ms + at_ms + DELIVERY_MS)
         await producer.send([message(event, session_id, start_ms, topology)])
-        await _settle(pipeline)
-    await _pass_time(pipeline, clock, None)
+        await settle(pipeline)
+    await pass_time(pipeline, clock, None)
     await pipeline.stop()
     return broker
 
 
-async def _pass_time(pipeline: Pipeline, clock: ManualClock, until_ms: int | None) -> None:
-    """Move the clock on, stopping wherever an operator wants to be woken; as far as they do if `until_ms` is None."""
+async def pass_time(
+    pipeline: Pipeline, clock: ManualClock, until_ms: int | None, *, woken_by: Sequence[Runner] | None = None
+) -> None:
+    """Move the clock on, stopping wherever an operator wants to be woken; as far as they do if `until_ms` is None.
+
+    `woken_by` are the operators that may ask for it, all where it is None.
+    """
     while True:
-        wakes = [wake for runner in pipeline.runners if (wake := runner.wake_ms()) is not None]
+        asking = pipeline.runners if woken_by is None else woken_by
+        wakes = [wake for runner in asking if (wake := runner.wake_ms()) is not None]
         wake = min(wakes, default=None)
         if wake is None or (until_ms is not None and wake > until_ms):
             break
         clock.set_ms(wake)
-        await _settle(pipeline)
+        await settle(pipeline)
     if until_ms is not None:
         clock.set_ms(until_ms)
 
 
-async def _settle(pipeline: Pipeline) -> None:
+async def settle(pipeline: Pipeline) -> None:
     """Step every operator until none has anything to read."""
     for _ in range(SETTLE_ROUNDS):
         moved = 0
