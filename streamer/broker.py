@@ -190,6 +190,8 @@ class TransactionalProducer(Protocol):
     async def abort(self) -> None:
         """Drop what was sent since the last commit; nothing where no transaction is open.
 
+        Decided when this returns; what lies behind it may be read a moment later, as with `commit`.
+
         Raises:
             FencedError: somebody else has started with this id; what was sent is dropped all the same.
             BrokerUnreachableError: not acknowledged in time; it will be dropped at the transaction's timeout.

@@ -32,7 +32,7 @@ class MemoryLog:
     offsets: list[int] = field(default_factory=list)
     arrivals: list[int] = field(default_factory=list)
     held: dict[str, list[int]] = field(default_factory=dict)  # open transactional id -> offsets, by its first offset
-    hidden: deque[tuple[int, int]] = field(default_factory=deque)  # (visible from, offset), both rising
+    hidden: deque[tuple[int, int]] = field(default_factory=deque)  # (visible from, offset), by offset
 
     def append(self, message: Message, arrival: int, visible_ms: int | None = None, held_by: str | None = None) -> None:
         """Store a record at its offset, which is not below `end`; hidden until `visible_ms`, held until `release`."""
@@ -42,8 +42,6 @@ class MemoryLog:
         self.end = message.offset + 1
         if held_by is not None:
             self.held.setdefault(held_by, []).append(message.offset)
-        if self.hidden and (visible_ms is None or visible_ms < self.hidden[-1][0]):
-            visible_ms = self.hidden[-1][0]
         if visible_ms is not None:
             self.hidden.append((visible_ms, message.offset))
         if self.retention_ms is not None:

@@ -141,6 +141,18 @@ async def test_a_delayed_record_is_hidden_with_what_lies_behind_it_until_its_tim
     assert (await consumer.end_offsets())[FIRST] == 4
 
 
+async def test_a_reader_that_has_read_the_last_record_has_read_the_end_of_its_transaction(broker: MemoryBroker) -> None:
+    owner, consumer = broker.transactional("one", group="g"), await reading(broker)
+    await owner.start()
+    await owner.send(outgoing(TOPIC, [b"a"], partition=0))
+    await owner.commit({})
+    assert not consumer.caught_up(FIRST)
+    assert values(await consumer.poll(9, 0)) == [b"a"]
+    assert consumer.caught_up(FIRST)
+    assert consumer.position(FIRST) == 2
+    assert not consumer.caught_up(TopicPartition(TOPIC, 2))
+
+
 async def test_a_waiting_reader_wakes_when_a_delay_is_over() -> None:
     broker = await made(MemoryBroker(SystemClock(), Disturbance(delay_ms=lambda *_: 60)))
     consumer = await reading(broker)
@@ -216,6 +228,7 @@ STEPS = st.lists(
         st.tuples(st.just("read"), st.integers(1, 4)),
         st.tuples(st.just("pass"), st.sampled_from([1, 20, 6000, 12_000])),
     ),
+    min_size=20,
     max_size=60,
 )
 
