@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from streamer.asyncapi import asyncapi_json
+from streamer.audit import AUDIT, NONE_KEPT
 from streamer.graph import mermaid
 from streamer.topology import load_topology
 
@@ -17,6 +18,8 @@ def check(args: argparse.Namespace) -> int:
         f"{topology.source}: ok: {len(topology.operators)} operators, {len(topology.topics)} topics, "
         f"{topology.partitions} partitions each\n"
     )
+    if AUDIT not in topology.topics:
+        sys.stderr.write(f"note: {NONE_KEPT}\n")
     return 0
 
 

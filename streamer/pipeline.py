@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from streamer.audit import AUDIT, note_start
 from streamer.broker import Broker
 from streamer.errors import ConfigurationError, Problem, StreamerError
 from streamer.event_time import Clock, SystemClock
@@ -72,16 +73,19 @@ class Pipeline:
             raise ConfigurationError(
                 "--only", [Problem(name, f"no such operator; there are {known}") for name in unknown]
             )
-        self._topology, self._broker = topology, broker
+        self._topology, self._broker, self._settings = topology, broker, settings
         self._closing = asyncio.Event()
         self.names = tuple(name for name in topology.operators if not only or name in only)
         self.runners: list[Runner] = []
         self.hosts: list[Host] = []
+        self._contexts: list[Context] = []
         for name in self.names:
             spec = topology.operators[name]
             tables: dict[str, dict[str, Any]] = {table: {} for table in spec.tables}
             own = logging.getLogger(f"streamer.{name}")
-            context = Context(name, settings, clock or SystemClock(), log=own, tables=tables)
+            audits = AUDIT in topology.topics
+            context = Context(name, settings, clock or SystemClock(), log=own, tables=tables, audits=audits)
+            self._contexts.append(context)
             if spec.host == "faust" and faust is not None:
                 self.hosts.append(faust(spec, context))
             else:
@@ -97,6 +101,7 @@ class Pipeline:
         hosts = (*self.runners, *self.hosts)
         opened = await asyncio.gather(*(host.open() for host in hosts), return_exceptions=True)
         failures = [error for error in opened if error is not None]
+        await note_start(self._broker, self._topology, self._settings, self._contexts, failures)
         if failures:
             await self.stop()
             raise failures[0]
@@ -138,7 +143,7 @@ class Pipeline:
             except StreamerError as error:
                 if not error.retriable or self._closing.is_set():
                     raise
-                log.warning("%s: opening again and reading from the last commit on", error)
+                log.warning("%s (opened again as soon as it can be, reading from its last commit on)", error)
             await self._reopen(host)
 
     async def _reopen(self, host: Host) -> None:
