@@ -47,7 +47,7 @@ def settings_entry(topology: Topology, settings: Settings, operators: Iterable[s
         "version": installed_version(),
         "operators": ", ".join(operators),
     }
-    return AuditEntry(event_time_ms=now_ms, kind="settings", subject=topology.app, detail=detail)
+    return AuditEntry(event_time_ms=now_ms, kind="settings", subject=str(topology.app), detail=detail)
 
 
 def operator_entry(context: Context) -> AuditEntry:
@@ -91,7 +91,7 @@ async def note_start(
     entries += [operator_entry(context) for context in contexts if context.runs.models]
     refusals = dict.fromkeys(str(failure) for failure in failures if isinstance(failure, RefusedUseError))
     entries += [
-        AuditEntry(event_time_ms=now_ms, kind="refusal", subject=topology.app, detail={"refused": why})
+        AuditEntry(event_time_ms=now_ms, kind="refusal", subject=str(topology.app), detail={"refused": why})
         for why in refusals
     ]
     if failures and not refusals:
