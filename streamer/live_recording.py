@@ -70,19 +70,14 @@ def replay_recorded(args: argparse.Namespace, topology: Topology | None) -> int:
     if args.session:
         why = "goes with --speed 1: a fold keeps what was recorded"
         raise ConfigurationError("replay", [Problem("--session", why)])
-    if topology is None:
-        topology = _recorded_topology(recording)
-    elif topology.source.read_text(encoding="utf-8") != recording.header.topology:
-        say(f"with {topology.source}, which is not the topology it was recorded with: finals may differ")
-    return asyncio.run(_fold(recording, topology, settings, args))
-
-
-def _recorded_topology(recording: Recording) -> Topology:
-    """The topology that stood when it was recorded: what is computed follows from it."""
-    with tempfile.TemporaryDirectory() as folder:
+    if topology is not None:
+        if topology.source.read_text(encoding="utf-8") != recording.header.topology:
+            say(f"with {topology.source}, which is not the topology it was recorded with: finals may differ")
+        return asyncio.run(_fold(recording, topology, settings, args))
+    with tempfile.TemporaryDirectory() as folder:  # what is computed follows from the topology that stood then
         path = Path(folder) / f"topology of {recording.path.name}"
         path.write_text(recording.header.topology, encoding="utf-8")
-        return load_topology(path)
+        return asyncio.run(_fold(recording, load_topology(path), settings, args))
 
 
 async def _fold(recording: Recording, topology: Topology, settings: Settings, args: argparse.Namespace) -> int:
