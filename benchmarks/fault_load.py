@@ -83,30 +83,30 @@ def _session(
 
 
 async def publish(planned: Sequence[Sequence[Said]], broker: Broker, clock: Clock, start_ms: int) -> int:
-    """Publish at the planned pace, each partition by itself; how many observations were acknowledged.
+    """Publish at the planned pace, each partition by its own producer; how many observations were acknowledged.
 
     What a broker that went away has not acknowledged is published again: its log, not the plan, is the truth.
     """
-    producer = broker.producer()
-    await producer.start()
-    try:
-        sent = await asyncio.gather(*(_play(each, producer.send, clock, start_ms) for each in planned))
-    finally:
-        await producer.stop()
-    return sum(sent)
+    return sum(await asyncio.gather(*(_play(each, broker, clock, start_ms) for each in planned)))
 
 
-async def _play(planned: Sequence[Said], send: Any, clock: Clock, start_ms: int) -> int:
+async def _play(planned: Sequence[Said], broker: Broker, clock: Clock, start_ms: int) -> int:
     models = {spec.id.partition("_")[0]: spec for spec in engines.all_specs() if spec.prior}
-    for due_ms, slice_ in itertools.groupby(planned, lambda said: said.at_ms // SLICE_MS * SLICE_MS):
-        await clock.sleep_ms(start_ms + due_ms - clock.now_ms())
-        outgoing = [_outgoing(said, start_ms, models) for said in slice_]
-        while True:
-            try:
-                await send(outgoing)
-                break
-            except BrokerUnreachableError:
-                await clock.sleep_ms(100)
+    slices = itertools.groupby(planned, lambda said: said.at_ms // SLICE_MS * SLICE_MS)
+    due = [(due_ms, [_outgoing(said, start_ms, models) for said in slice_]) for due_ms, slice_ in slices]
+    sent = 0
+    while sent < len(due):
+        producer = broker.producer()
+        try:
+            await producer.start()
+            for due_ms, outgoing in due[sent:]:
+                await clock.sleep_ms(start_ms + due_ms - clock.now_ms())
+                await producer.send(outgoing)
+                sent += 1
+        except BrokerUnreachableError:
+            await clock.sleep_ms(100)
+        finally:
+            await producer.stop()
     return len(planned)
 
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _main(args: argparse.Namespace) -> int:
     facts, runs, failed = machine.describe(), list[Run](), list[str]()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of this process: the outages are its own doing
+    logging.disable(logging.ERROR)  # of this process: the outages are its own doing
     for nodes in args.nodes:
         for verification in {"on": [True], "off": [False], "both": [False, True]}[args.verification]:
             for name in args.only:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer, errors, structs
 
 from streamer import kafka_options
 from streamer.broker import MAX_RECORD_BYTES, Committed, Outgoing, TopicPartition, check_metadata
-from streamer.errors import FencedError, PayloadError, StreamerError, TopicMismatchError
+from streamer.errors import BrokerUnreachableError, FencedError, PayloadError, StreamerError, TopicMismatchError
 
 TRANSACTION_MS = 10_000
 """A transaction open for longer is aborted by Kafka, and its producer fenced."""
@@ -76,6 +76,11 @@ class KafkaProducer:
             largest = max(messages, key=lambda m: len(m.value or b""))
             detail = f"a record of {len(largest.value or b'')} bytes is more than topic {largest.topic} takes"
             raise PayloadError("too_large", detail) from None
+        except FENCED as error:
+            if "transactional_id" in self._options:
+                raise
+            why = f"Kafka at {self._address} has lost count of this producer's records ({type(error).__name__})"
+            raise BrokerUnreachableError(f"{why}: after an outage, start another") from None
 
     async def stop(self) -> None:
         """Send what is left."""
