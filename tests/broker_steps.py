@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from streamer.broker import Broker, Consumer, Message, Outgoing
+from streamer.broker import Broker, Consumer, Message, Outgoing, TransactionalProducer
 
 PARTITIONS = 4
 PATIENCE_MS = 10_000
@@ -13,6 +13,7 @@ QUIET_MS = 300  # how long nothing must come to call it nothing
 
 MakeBroker = Callable[[], Broker]
 Send = Callable[[Sequence[Outgoing]], Awaitable[None]]
+Own = Callable[[str], Awaitable[TransactionalProducer]]
 
 
 async def read(consumer: Consumer, count: int) -> list[Message]:

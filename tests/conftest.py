@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 
 from kernels import engines
-from streamer.broker import Broker, Consumer, TopicSpec
+from streamer.broker import Broker, Consumer, TopicSpec, TransactionalProducer
 from streamer.broker_kafka import KafkaBroker
 from streamer.broker_memory import MemoryBroker
 from streamer.event_time import SystemClock
 from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import load_settings
-from tests.broker_steps import PARTITIONS, MakeBroker, Send
+from tests.broker_steps import PARTITIONS, MakeBroker, Own, Send
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,3 +96,25 @@ async def reader(broker: Broker, topic: str) -> AsyncIterator[Consumer]:
     await consumer.start()
     yield consumer
     await consumer.stop()
+
+
+@pytest_asyncio.fixture
+async def own(broker: Broker, unique: str) -> AsyncIterator[Own]:
+    """Starts a producer of transactions with an id of this test, for the group that is named as the test's topic."""
+    started = []
+
+    async def start(name: str) -> TransactionalProducer:
+        producer = broker.transactional(f"{unique}-{name}", group=unique)
+        await producer.start()
+        started.append(producer)
+        return producer
+
+    yield start
+    for producer in started:
+        await producer.stop()
+
+
+@pytest_asyncio.fixture
+async def owner(own: Own) -> TransactionalProducer:
+    """The first to start with the id `one`."""
+    return await own("one")
