@@ -88,7 +88,10 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         async with self._broker.answering(kafka_options.ANSWER_SECONDS + timeout_ms / 1000):
             batches = await self._running().getmany(timeout_ms=timeout_ms, max_records=max_records)
         return [
-            Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+            Message(
+                r.topic, r.partition, r.offset, r.timestamp, r.key, r.value,
+                tuple((name, value or b"") for name, value in r.headers),  # Kafka's headers may be null
+            )  # fmt: skip
             for records in batches.values()
             for r in records
         ]

@@ -206,8 +206,8 @@ async def test_from_now_on_tables_are_whole_and_a_withdrawal_counts_at_once(plat
 
 @pytest.mark.kafka
 async def test_a_record_keeps_its_place_time_key_value_and_headers(platform: Platform) -> None:
-    await platform.raw("chat", "k", b"\xff not a map", (("schema", b"ChatMessage/9"), ("x", b""), ("x", b"\0")))
-    await platform.raw("controls", "affect", None)
+    null: Any = None
+    await platform.raw("controls", "affect", None, (("schema", b"Control/9"), ("x", b"\0"), ("x", null)))
     consumer = platform.broker.consumer([f"{platform.app}_controls"], group=None)
     await consumer.start()
     stored = list(await consumer.poll(10, 5000))
@@ -215,6 +215,7 @@ async def test_a_record_keeps_its_place_time_key_value_and_headers(platform: Pla
     _, found = await platform.record()
     assert found["controls"] == stored
     assert (stored[0].value, stored[0].offset) == (None, 0)
+    assert stored[0].headers == (("schema", b"Control/9"), ("x", b"\0"), ("x", b""))
     assert abs(stored[0].timestamp_ms - SystemClock().now_ms()) < 60_000
 
 

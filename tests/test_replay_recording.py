@@ -43,15 +43,18 @@ async def test_named_operators_compute_again_what_they_wrote(tmp_path: Path) -> 
         await until(world, live, 300 * n)
         await world.say(word, session=f"s{n % 3}")
     await until(world, live, 5000)
+    words = recorded(tmp_path / "words.affectlog", world.topology, world.broker.messages("words"))
     messages = [m for name in world.topology.topics for m in world.broker.messages(name)]
     recording = recorded(tmp_path / "a.affectlog", world.topology, messages)
 
-    both = await fold(recording, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
+    both = await fold(words, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
     assert both.operators == ("stumble", "sum_counts")
     totals = finals_by_partition(world.broker.messages("totals"))
     assert finals_by_partition(both.broker.messages("totals")) == totals
     assert both.finals == ("counts", "totals")
     assert [m.value for m in both.broker.messages("words")] == [m.value for m in world.broker.messages("words")]
+    anew = await fold(recording, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
+    assert (anew.restored, finals_by_partition(anew.broker.messages("totals"))) == (4, totals)
     windowed = await fold(recording, world.topology, load_settings())
     assert finals_by_partition(windowed.broker.messages("totals")) == totals
     with pytest.raises(ConfigurationError, match="fly: no such operator"):
