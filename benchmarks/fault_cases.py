@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fault_workers import Worker
 from streamer.local_kafka import LocalKafka
@@ -41,7 +42,7 @@ class Stage:
             await worker.kill()
 
 
-Act = Callable[[Stage, float], Awaitable[None]]
+Act = Callable[[Stage, float], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -42,8 +43,8 @@ from streamer.topology import Topology, load_topology
 FINALS = "affect_events"
 LEAD_MS = 500
 WARM_UP_S = 3
-QUIET_S = 3  # nothing new for so long, after the last window can have closed: all is said
-PATIENCE_S = 90
+QUIET_MS = 2000
+PATIENCE_S = 60  # for what is missing, before it is called lost
 WORKERS = 2
 
 
@@ -102,8 +103,8 @@ async def _main(args: argparse.Namespace) -> int:
                 with _picture(args.topology, args.delivery) as topology, _folder(args.logs, where) as folder:
                     try:
                         run = await measure(
-                            name, topology, folder, nodes=nodes, verification=verification, seconds=seconds,
-                            seed=args.seed,
+                            CASES[name], topology, folder, nodes=nodes, verification=verification,
+                            seconds=seconds, seed=args.seed,
                         )  # fmt: skip
                     except (StreamerError, TimeoutError) as error:
                         say(f"  it went wrong: {error or 'it never came to rest'}")
@@ -123,36 +124,60 @@ async def _main(args: argparse.Namespace) -> int:
 
 
 async def measure(
-    name: str, topology: Path, folder: Path, *, nodes: int, verification: bool, seconds: int, seed: int
+    case: Case, topology: Path, folder: Path, *, nodes: int, verification: bool, seconds: int, seed: int
 ) -> Run:
-    """One case from an empty Kafka to its figures."""
-    case, clock, picture = CASES[name], SystemClock(), load_topology(topology)
-    settings, stop, seen = load_settings(), asyncio.Event(), list[Seen]()
+    """One case from an empty Kafka to its figures.
+
+    Raises:
+        StreamerError: a worker could not be started, or did not leave when it was asked to.
+    """
+    clock, picture, settings = SystemClock(), load_topology(topology), load_settings()
+    seen, tasks = list[Seen](), list[asyncio.Task[Any]]()
     async with local_kafka(settings, nodes=nodes, verification=verification) as kafka:
         broker = KafkaBroker(settings, kafka.address)
         stage = Stage(kafka, topology, folder, random.Random(seed), lambda what: say(f"  {what}"))  # noqa: S311 - moments
         try:
             await broker.ensure_topics(picture.topic_specs())
             await asyncio.gather(*(stage.hire(named=case.static).start() for _ in range(WORKERS)))
-            watching = asyncio.create_task(_watch(broker, clock, seen, stop))
+            tasks.append(asyncio.create_task(_watch(broker, clock, seen)))
             start_ms = clock.now_ms() + LEAD_MS
             planned = plan(seconds, int(picture.partitions), seed)
             loading = asyncio.create_task(publish(planned, broker, clock, start_ms))
-            await _act(case, stage, seconds, loading)
-            sent = await loading
-            await _quiet(seen, picture)
-            stop.set()
-            await watching
-            logs = await read_all(broker, ["observations", FINALS, *REFUSED_TO.values()])
+            tasks += [loading, asyncio.ensure_future(case.act(stage, seconds))]
+            await asyncio.gather(*tasks[1:])
+            logs, judgement = await _at_rest(broker, picture, clock, seen)
         finally:
-            stop.set()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await stage.clear()
             await broker.close()
-    judgement = await asyncio.to_thread(_judgement, logs, picture)
     (folder / "amiss.txt").write_text("\n".join(judgement.examples), encoding="utf-8")
     (folder / "records.msgpack").write_bytes(msgspec.msgpack.encode(logs))
     gap_s = longest_gap_s(seen, start_ms + WARM_UP_S * 1000, start_ms + seconds * 1000)
-    return Run(name, nodes, verification, seconds, sent, judgement, gap_s, waits(seen))
+    return Run(case.title, nodes, verification, seconds, loading.result(), judgement, gap_s, waits(seen))
+
+
+async def _at_rest(
+    broker: Broker, topology: Topology, clock: SystemClock, seen: Sequence[Seen]
+) -> tuple[list[Message], Judgement]:
+    """All records and the verdict, once every window can have closed and no final comes any more.
+
+    Finals that are missing then are waited for, as an outage may last; they are lost when patience is over.
+    """
+    window = topology.operators[OPERATOR].window
+    assert window is not None  # noqa: S101 - the topology was checked
+    await clock.sleep_ms(window.rule.max_open)
+    end_ms = clock.now_ms() + PATIENCE_S * 1000
+    while True:
+        count = -1
+        while count < len(seen) and clock.now_ms() < end_ms:
+            count = len(seen)
+            await clock.sleep_ms(QUIET_MS)
+        logs = await read_all(broker, ["observations", FINALS, *REFUSED_TO.values()])
+        judgement = await asyncio.to_thread(_judgement, logs, topology)
+        if judgement.finals and not judgement.lost or clock.now_ms() >= end_ms:
+            return logs, judgement
 
 
 def _judgement(logs: Sequence[Message], topology: Topology) -> Judgement:
@@ -165,21 +190,12 @@ def _judgement(logs: Sequence[Message], topology: Topology) -> Judgement:
     return judge(due, got, [(topic, letter.partition, letter.offset) for topic, letter in letters])
 
 
-async def _act(case: Case, stage: Stage, seconds: int, loading: asyncio.Task[int]) -> None:
-    acting = asyncio.ensure_future(case.act(stage, seconds))
-    try:
-        await asyncio.wait([acting, loading], return_when=asyncio.ALL_COMPLETED)
-    finally:
-        acting.cancel()
-    await acting
-
-
-async def _watch(broker: Broker, clock: SystemClock, seen: list[Seen], stop: asyncio.Event) -> None:
+async def _watch(broker: Broker, clock: SystemClock, seen: list[Seen]) -> None:
     """Take down every final as a consumer gets it, from the beginning on."""
     consumer = broker.consumer([FINALS], group=None)
     await consumer.start()
     try:
-        while not stop.is_set():
+        while True:
             try:
                 messages = await consumer.poll(500, 100)
             except BrokerUnreachableError:
@@ -188,18 +204,6 @@ async def _watch(broker: Broker, clock: SystemClock, seen: list[Seen], stop: asy
             seen += [Seen(m.partition, decode(m.value, AffectEvent), now_ms) for m in messages]
     finally:
         await consumer.stop()
-
-
-async def _quiet(seen: Sequence[Seen], topology: Topology) -> None:
-    """Wait until every window can have closed and no final has come for a while."""
-    window = topology.operators[OPERATOR].window
-    assert window is not None  # noqa: S101 - the topology was checked
-    await asyncio.sleep((window.rule.max_open + window.max_skew) / 1000)
-    async with asyncio.timeout(PATIENCE_S):
-        count = -1
-        while count < len(seen):
-            count = len(seen)
-            await asyncio.sleep(QUIET_S)
 
 
 async def read_all(broker: Broker, topics: Sequence[str]) -> list[Message]:
@@ -220,7 +224,7 @@ async def read_all(broker: Broker, topics: Sequence[str]) -> list[Message]:
 def table(runs: Sequence[Run]) -> list[str]:
     """The runs as Markdown, for people and for the docs."""
     rows = [
-        f"| {CASES[r.case].title} | {r.nodes} | {'on' if r.verification else 'off'} | {r.judgement.finals} "
+        f"| {r.case} | {r.nodes} | {'on' if r.verification else 'off'} | {r.judgement.finals} "
         f"| {r.judgement.lost} | {r.judgement.repeated} | {r.judgement.wrong} | {r.judgement.disordered} "
         f"| {r.judgement.refusals} "
         f"| {r.gap_s:.1f} | {r.wait_ms.p50:.0f} | {r.wait_ms.p95:.0f} |"
