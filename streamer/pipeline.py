@@ -101,7 +101,11 @@ class Pipeline:
         hosts = (*self.runners, *self.hosts)
         opened = await asyncio.gather(*(host.open() for host in hosts), return_exceptions=True)
         failures = [error for error in opened if error is not None]
-        await note_start(self._broker, self._topology, self._settings, self._contexts, failures)
+        try:
+            await note_start(self._broker, self._topology, self._settings, self._contexts, failures)
+        except BaseException:
+            await self.stop()
+            raise
         if failures:
             await self.stop()
             raise failures[0]
