@@ -127,6 +127,8 @@ async def local_kafka(
     Raises:
         LocalKafkaError: port in use, jars' cache not writable or full, no download, a JVM died; says the way out.
     """
+    if nodes > 1 and log_dirs is not None:
+        raise LocalKafkaError("the records of several nodes are not kept: leave log_dirs out, or start one node")
     java, ports = find_java(), _free_ports(port, 2 * nodes)
     cancelled, loop = threading.Event(), asyncio.get_running_loop()
 
@@ -161,8 +163,6 @@ def _node(
 ) -> Node:
     """The i-th node's folder and files, and how it is started; `ports` are of all brokers, then all controllers."""
     nodes = len(ports) // 2
-    if nodes > 1 and log_dirs is not None:
-        raise LocalKafkaError("the records of several nodes are not kept: leave log_dirs out, or start one node")
     folder = work if nodes == 1 else work / f"node-{i + 1}"
     folder.mkdir(exist_ok=True)
     data, properties, log4j = log_dirs or folder / "data", folder / "server.properties", folder / "log4j2.properties"

@@ -25,7 +25,7 @@ from streamer.event_time import SystemClock
 from streamer.kafka_jars import KAFKA
 from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
-from tests.broker_steps import outgoing
+from tests.broker_steps import outgoing, read
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -151,6 +151,7 @@ from streamer.settings import load_settings
 
 async def main():
     async with local_kafka(load_settings()) as running:
+        {then}
         print(running.pid, running.log.parent, flush=True)
         await asyncio.sleep(60)
 
@@ -159,11 +160,12 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def parent(kafka: LocalKafka) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs a broker, in a group of its own as a shell would start it."""
+def parent(kafka: LocalKafka, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """Another process that runs a broker, in a group of its own as a shell would start it, and then does something."""
     del kafka
+    script = PARENT.replace("{then}", getattr(request, "param", "pass"))
     with subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-c", PARENT], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         yield process
         process.kill()
@@ -182,6 +184,56 @@ async def test_a_parent_killed_outright_takes_the_broker_and_its_records_along(p
     parent.send_signal(signal.SIGKILL)
     await comes_true(lambda: not processes_of(work))
     await comes_true(lambda: not work.exists())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("parent", ["running.nodes[0].kill()"], indirect=True)
+async def test_what_a_killed_node_keeps_goes_with_its_parent_too(parent: subprocess.Popen[str]) -> None:
+    pid, work = await spoken(parent)
+    assert not psutil.pid_exists(pid)
+    assert (work / "data" / "meta.properties").exists()
+    parent.send_signal(signal.SIGKILL)
+    await comes_true(lambda: not processes_of(work))
+    await comes_true(lambda: not work.exists())
+
+
+@pytest.mark.kafka
+async def test_three_nodes_keep_every_record_while_any_one_of_them_is_killed_and_started_again(
+    kafka: LocalKafka, unique: str
+) -> None:
+    del kafka
+    setting = "transaction.partition.verification.enable"
+    async with local_kafka(load_settings(), nodes=3, verification=True) as running:
+        work = running.log.parent.parent
+        broker = KafkaBroker(load_settings(), running.address)
+        await broker.ensure_topics([TopicSpec(unique, 3)])
+        assert await broker.broker_settings([setting]) == {str(n): {setting: "true"} for n in (1, 2, 3)}
+        sent = set()
+        for round_, node in enumerate(running.nodes[:2]):  # the second one while the first has only come back
+            listening = {c.laddr.ip for c in psutil.Process(node.pid).net_connections() if c.status == "LISTEN"}
+            assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+            node.kill()
+            assert not node.runs
+            producer = broker.producer()
+            await producer.start()
+            for partition in range(3):  # whoever led it
+                sent.add(value := f"{round_} {partition}".encode())
+                await producer.send(outgoing(unique, [value], partition=partition))
+            await producer.stop()
+            await node.start()
+        reader = broker.consumer([unique], group=None)
+        await reader.start()
+        assert {m.value for m in await read(reader, len(sent))} == sent
+        await reader.stop()
+        await broker.close()
+    assert processes_of(work) == []
+    assert not work.exists()
+
+
+async def test_the_records_of_several_nodes_are_not_kept_and_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(LocalKafkaError, match="leave log_dirs out"):
+        async with local_kafka(load_settings(), nodes=3, log_dirs=tmp_path):
+            pytest.fail("it started")
 
 
 @pytest.mark.kafka
