@@ -26,6 +26,8 @@ NEEDS_REFERENCE = {
 REFUSED_CONTEXTS = ("law_enforcement", "migration", "credit", "insurance")
 CONTEXTS = (*ALLOWED_CONTEXTS, *SENSE_ONLY_CONTEXTS, *NEEDS_REFERENCE, *REFUSED_CONTEXTS)
 CONSENT_SOURCE = "consent"
+CLOCKS_DIFFER_MS = 5000
+"""How far a broker's clock may be from this machine's."""
 AUDIT = "audit"
 HORIZON_MS = 60_000
 """A withdrawal older than the windows' horizon has nothing left to take back."""
@@ -108,6 +110,7 @@ class Gate:
         self._modality: Modality = modality
         self._granted: dict[str, _Grant] = {}
         self._undisclosed: set[str] = set()  # sessions whose consent says that nobody has been told
+        self._opened_ms = 0
         self._off: bool | None = None  # None: the tables have not been read yet
         self._off_by: Record[Any] | None = None
         self._on_since_ms = 0
@@ -124,6 +127,7 @@ class Gate:
         self._granted.clear()
         self._undisclosed.clear()
         self._off, self._off_by, self._on_since_ms = None, None, 0
+        self._opened_ms = self._context.clock.now_ms()
 
     def verdict(self, record: Record[Any]) -> Verdict:
         """May this record be read by this modality's model now? Counts the reason where it may not."""
@@ -200,8 +204,9 @@ class Gate:
         """What takes back a session's evidence where a consent ends its reading, None where nothing is to be taken."""
         may_have_been_read = before is not None or self._is_recent(record)
         if not found.allowed:
-            # deleted or unreadable: unless the person was never told, it may have allowed what has been read
-            told = found.disclosed or (record.payload is None and record.key not in self._undisclosed)
+            # deleted or unreadable before this opened: it may have allowed what was read then, unless nobody was told
+            unknown = record.payload is None and record.kafka_ms <= self._opened_ms + CLOCKS_DIFFER_MS
+            told = found.disclosed or (unknown and record.key not in self._undisclosed)
             ends = before is not None or (may_have_been_read and told)
             return self._taken_back(record, found.reason or "no_consent") if ends else None
         was_read_otherwise = found.mode == "expressions_only" if before is None else before.mode != found.mode
