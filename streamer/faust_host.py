@@ -59,6 +59,7 @@ class FaustHost:
     """
 
     def __init__(self, spec: OperatorSpec, topology: Topology, broker: Broker, context: Context, address: str) -> None:
+        self.name = spec.name
         self._spec, self._topology, self._broker, self._address = spec, topology, broker, address
         self._state = _State(topology.partitions)
         self.context = context = replace(context, tables={**context.tables, STATE: self._state})
@@ -263,6 +264,10 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
             consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
             return consumer
 
+        async def on_thread_stop(self) -> None:
+            with contextlib.suppress(asyncio.CancelledError):  # of aiokafka's own parts, where its broker has gone
+                await super().on_thread_stop()
+
     class QuickConsumer(driver.Consumer):  # type: ignore[misc]  # faust publishes no types to mypy here
         def _new_consumer_thread(self) -> Any:
             return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -292,7 +297,7 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
     class Transport(driver.Transport):  # type: ignore[misc]  # faust publishes no types to mypy here
         Consumer = QuickConsumer
 
-    for logger in ("faust", "mode"):
+    for logger in ("faust", "mode", __name__):  # the services below log under this file's name
         logging.getLogger(logger).setLevel(logging.WARNING)  # DEBUG holds payload, INFO each step of a rebalance
     app = faust.App(
         name,

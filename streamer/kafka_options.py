@@ -14,11 +14,16 @@ from streamer.settings import Settings
 CONNECT_SECONDS = 5.0  # until nobody is considered to be there
 ANSWER_SECONDS = 10.0  # for an append, a commit or a question to a broker that was there
 RETRY_MS = 20  # an outage costs one client pair 4 % of a core with it, 13 % with 3 ms (which only transactions want)
-REPEAT_SECONDS = 5.0  # an outage is logged once in this time, not at each attempt
+REPEAT_SECONDS = 30.0  # an outage is logged once in this time, not at each attempt
+NO_NEWS = (  # what each part of a client says of a broker that can't be connected to, which is said once, or raised
+    "Got error produce response", "Cannot send", "Could not send", "Failed fetch messages", "Unable to update metadata",
+    "Unable to request metadata", "Error sending", "Marking the coordinator dead", "Heartbeat s", "Heartbeat failed",
+    "Group Coordinator Request failed", "LeaveGroup request failed",
+)  # fmt: skip
 
 
 class _Calm(logging.Filter):
-    """Drops a retry, which is no news (its failing is raised), and says anything else once in REPEAT_SECONDS."""
+    """Drops what is no news, as a retry (its failing is raised), and says anything else once in REPEAT_SECONDS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +31,7 @@ class _Calm(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this record is logged."""
-        if record.msg.startswith("Got error produce response"):
+        if str(record.msg).startswith(NO_NEWS):
             return False
         repeated = record.created - self._last.get(record.msg, 0.0) < REPEAT_SECONDS
         if not repeated:

@@ -200,7 +200,7 @@ async def ended(stopping: Awaitable[None], drop: Callable[[], Awaitable[None]] |
         task.cancel()
     outcome = (await asyncio.gather(task, return_exceptions=True))[0]
     if outcome is not None:
-        logging.getLogger(__name__).warning("a Kafka client stopped without goodbye: %s", type(outcome).__name__)
+        logging.getLogger(__name__).debug("a Kafka client stopped without goodbye: %s", type(outcome).__name__)
         if drop is not None:
             await asyncio.gather(drop(), return_exceptions=True)
 

@@ -28,6 +28,8 @@ log = logging.getLogger("streamer")
 class Host(Protocol):
     """What runs one operator: the runner, or Faust."""
 
+    name: str
+
     async def open(self) -> None:
         """Connect and warm up; once more after `run` has ended or `open` has failed."""
         ...
@@ -147,7 +149,7 @@ class Pipeline:
             except StreamerError as error:
                 if not error.retriable or self._closing.is_set():
                     raise
-                log.warning("%s (opened again as soon as it can be, reading from its last commit on)", error)
+                log.warning("%s stopped, and is opened again as soon as it can be: %s", host.name, error)
             await self._reopen(host)
 
     async def _reopen(self, host: Host) -> None:
@@ -155,12 +157,15 @@ class Pipeline:
         pause_s = REOPEN_S
         while not await self._closed_within(pause_s):
             try:
-                return await host.open()
+                await host.open()
             except StreamerError as error:
                 if not error.retriable:
                     raise
-            await host.stop()
-            pause_s = min(2 * pause_s, REOPEN_AT_MOST_S)
+                await host.stop()
+                pause_s = min(2 * pause_s, REOPEN_AT_MOST_S)
+            else:
+                log.warning("%s runs again, from its last commit on", host.name)
+                return
 
     async def _closed_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):

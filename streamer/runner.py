@@ -40,7 +40,7 @@ class Runner:
     """
 
     def __init__(self, spec: OperatorSpec, topology: Topology, broker: Broker, context: Context) -> None:
-        self.context, self._spec, self._topology = context, spec, topology
+        self.name, self.context, self._spec, self._topology = spec.name, context, spec, topology
         built = spec.found.build(spec.params, context)
         self._windowed = Windowed(built, spec, context) if spec.window is not None else None
         self.operator: Operator = self._windowed or built

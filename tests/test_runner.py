@@ -356,6 +356,8 @@ async def test_close_finishes_what_is_in_hand(world: World) -> None:
 class Stuck:
     """A host that neither finishes nor fails."""
 
+    name = "stuck"
+
     async def open(self) -> None:
         """Nothing to do."""
 
