@@ -78,9 +78,10 @@ class FuseAffect:
 
     def _event(self, window: Window) -> AffectEvent:
         pieces = {m: [p for p in window.pieces if p.payload.modality == m] for m in MODALITIES}
+        in_time = sorted(window.pieces, key=_moment)  # in whatever order they came, sums and the newest are the same
         experts: dict[str, fusion.Expert] = {}
         for modality in MODALITIES:
-            readings = [self._reading(p) for p in pieces[modality] if p.payload.emotions]
+            readings = [self._reading(p) for p in in_time if p.payload.modality == modality and p.payload.emotions]
             found = fusion.expert(readings, self._params.reliability.get(modality, 1.0))
             if found is not None:
                 experts[modality] = found
@@ -100,8 +101,8 @@ class FuseAffect:
             final=window.final,
             abstained=abstained,
             modalities=states,
-            models={p.payload.modality: p.payload.model for p in window.pieces if p.payload.model},
-            expressions=_expressions(window.pieces),
+            models={p.payload.modality: p.payload.model for p in in_time if p.payload.model},
+            expressions=_expressions(in_time),
             source_kafka_ms=window.source_kafka_ms,
             emitted_at_ms=self._context.clock.now_ms(),
         )
@@ -151,6 +152,12 @@ def _with_estimate(event: AffectEvent, fused: fusion.Fused) -> AffectEvent:
         conflict=round(fused.conflict, DECIMALS),
         calibration="gate@1",
     )
+
+
+def _moment(piece: Piece) -> tuple[int, int, str, str]:
+    """Event time, then what tells observations of one event time apart."""
+    o: Observation = piece.payload
+    return o.end_ms, o.start_ms, o.modality, o.source_id
 
 
 def _expressions(pieces: Sequence[Piece]) -> dict[str, float] | None:

@@ -35,9 +35,10 @@ def affect_event(
     """
     reliability = {"face": 2.5, "voice": 0.5, "text": 3.0} if reliability is None else reliability
     used = [(payloads[offset], weight, own) for offset, weight, own in final.evidence]
+    weighed = sorted(used, key=lambda one: (one[0].end_ms, one[0].start_ms, one[0].modality, one[0].source_id))
     experts: dict[str, fusion.Expert] = {}
     for modality in MODALITIES:
-        readings = [_reading(o, w, priors) for o, w, _ in used if o.modality == modality and o.emotions]
+        readings = [_reading(o, w, priors) for o, w, _ in weighed if o.modality == modality and o.emotions]
         expert = fusion.expert(readings, reliability.get(modality, 1.0))
         if expert is not None:
             experts[modality] = expert
@@ -45,7 +46,7 @@ def affect_event(
     states: dict[str, ModalityReading] = {m: _state(m, final, used, fused) for m in MODALITIES if m in final.newest_ms}
     expressions = {
         name: round(value, 6)
-        for o, _, _ in used
+        for o, _, _ in weighed
         if o.mode == "expressions_only"
         for name, value in (o.expressions or {}).items()
     }
@@ -73,7 +74,7 @@ def affect_event(
         final=True,
         abstained=abstained,
         modalities=states,
-        models={o.modality: o.model for o, _, _ in used if o.model},
+        models={o.modality: o.model for o, _, _ in weighed if o.model},
         expressions=expressions or None,
         source_kafka_ms=max([0, *(o.source_kafka_ms for o, _, _ in used)]),
         emitted_at_ms=0,

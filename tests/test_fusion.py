@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from operators.fuse_affect import FuseAffect, Params
 from operators.payloads import AffectEvent, Observation
 from streamer.event_time import ManualClock
 from streamer.operator import Context
+from streamer.payloads import encode
 from streamer.settings import load_settings
 from streamer.windows import Piece, Window
 
@@ -296,3 +298,16 @@ async def test_expressions_only_gives_expressions_and_no_emotion() -> None:
 def test_a_prior_over_something_that_is_no_emotion_is_refused() -> None:
     with pytest.raises(ValueError, match="no emotion joy"):
         Params(prior={"joy": 0.2})
+
+
+async def test_the_order_in_which_observations_came_changes_nothing_of_an_event() -> None:
+    said = [
+        an_observation("face", leaning("fear", 0.31 + n / 9), start_ms=1500 + n, model=f"face_affect@{n}")
+        for n in range(3)
+    ]
+    for n in range(2):
+        loud = {"loudness": -20.0 - n}
+        said.append(an_observation("voice", start_ms=1700 + n, mode="expressions_only", expressions=loud))
+    events = [await an_event(*order) for order in permutations(said)]
+    assert {encode(e) for e in events} == {encode(events[0])}
+    assert (events[0].models["face"], events[0].expressions) == ("face_affect@2", {"loudness": -21.0})
