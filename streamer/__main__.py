@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from streamer import commands
+from streamer.audit import KINDS
 from streamer.errors import StreamerError
 from streamer.event_time import Duration
 
@@ -85,6 +86,7 @@ def _add_live_commands(subcommands: Any, topology: argparse.ArgumentParser) -> N
 
     _add_replay(subcommands)
     _add_record(subcommands, topology)
+    _add_duties(subcommands, topology)
 
     tail = subcommands.add_parser("tail", parents=[topology], help="print a topic's records, decoded")
     tail.add_argument("topics", nargs="+", metavar="TOPIC")
@@ -124,6 +126,21 @@ def _add_record(subcommands: Any, topology: argparse.ArgumentParser) -> None:
     media = "media and chat too, of those who consented to its being read"
     record.add_argument("--with-media", action="store_true", help=media)
     record.set_defaults(command=_live("record", "live_recording"))
+
+
+def _add_duties(subcommands: Any, topology: argparse.ArgumentParser) -> None:
+    audit = subcommands.add_parser("audit", parents=[topology], help="print what was decided, oldest first")
+    audit.add_argument("--session", metavar="ID", help="of this session only")
+    audit.add_argument("--user", metavar="ID", help="of this person's sessions only")
+    audit.add_argument("--kind", choices=KINDS, help="of this kind only")
+    audit.add_argument("--json", action="store_true", help="entries as JSON lines")
+    audit.set_defaults(command=_live("audit", "live_duties"))
+
+    forget = subcommands.add_parser("forget", parents=[topology], help="erase a person; say what can't be, until when")
+    forget.add_argument("who", metavar="USER|SESSION", help="the id of a user (all their sessions) or of one session")
+    forget.add_argument("--recordings", type=Path, metavar="DIR", help="erase from the recordings below here, too")
+    forget.add_argument("--yes", action="store_true", help="don't ask")
+    forget.set_defaults(command=_live("forget", "live_duties"))
 
 
 def _duration(text: str) -> Duration:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from streamer.audit import AUDIT, NONE_KEPT
 from streamer.broker_kafka import KafkaBroker
 from streamer.errors import ConfigurationError, PayloadError, Problem
 from streamer.local_kafka import local_kafka
@@ -22,6 +23,7 @@ from streamer.payloads import SCHEMA_HEADER, Keyed, decode
 from streamer.pipeline import Host, Pipeline
 from streamer.recording import SUFFIX
 from streamer.replay import replay_live, session_events, simulate
+from streamer.retention import media_lines
 from streamer.settings import Settings, load_settings
 from streamer.topology import OperatorSpec, Topology, load_topology
 
@@ -151,6 +153,10 @@ async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
 
         on_stop_signals(stop)
         await pipeline.open()
+        for line in await media_lines(joined, topology):
+            say(line)
+        if AUDIT not in topology.topics:
+            say(f"warning: {NONE_KEPT}")
         say(f"ready: {', '.join(pipeline.names)}")
         await pipeline.run()
     say("stopped")
