@@ -17,7 +17,7 @@ from streamer.pipeline import Pipeline
 from streamer.runner import Runner
 from streamer.settings import Settings, load_settings
 from streamer.topology import Topology, load_topology
-from tests.tiny_operators.payloads import Count, Word
+from tests.tiny_operators.payloads import Count, Total, Word
 
 START = 1_000_000
 TINY = """\
@@ -310,6 +310,38 @@ async def test_queue_all_overrides_every_policy(tmp_path: Path) -> None:
     await world.say("ccc", at_ms=START + 1001)
     await settle(pipeline)
     assert [c.letters for c in world.read("counts")] == [1, 2, 3]
+
+
+TWO_INPUTS = """\
+version: 1
+app: tiny
+partitions: 2
+topics:
+  words:        {payload: Word, external: in, retention: 60s}
+  totals:       {payload: Total, external: in}
+  counts:       {payload: Count, external: out}
+  dead_letters: {payload: DeadLetter, external: out, key: key}
+operators:
+  echo_totals:
+    reads: [words, totals]
+    writes: counts
+    queue: {policy: latest}
+    queues: {totals: {policy: max_age, max_age: 1s}}
+"""
+
+
+async def test_each_input_has_its_own_queue_policy_and_every_drop_its_reason(tmp_path: Path) -> None:
+    world = World(tmp_path, TWO_INPUTS)
+    pipeline = await world.start()
+    await world.publish(Total(session_id="s", event_time_ms=START, letters=1), "totals")
+    world.clock.set_ms(START + 1500)
+    for n, text in enumerate(["a", "bb", "ccc"]):
+        await world.say(text, at_ms=START + 1500 + n)
+        await world.publish(Total(session_id="s", event_time_ms=START + 1500 + n, letters=10 + n), "totals")
+    await settle(pipeline)
+    totals = pipeline.runners[0].context.metrics.totals
+    assert [c.letters for c in world.read("counts")] == [10, 11, 12]
+    assert (totals["busy"], totals["stale"], totals["processed"], totals["read"]) == (2, 1, 4, 7)
 
 
 async def test_provisionals_are_at_most_25_a_second_and_the_newest_is_never_withheld(world: World) -> None:
