@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.fault_workers import Worker
 from streamer.local_kafka import LocalKafka
 
-ZOMBIE_S = 14  # beyond the session timeout of 10 s
+ZOMBIE_S = (10.5, 15)  # beyond the session timeout of 10 s
 AWAY_S = 5
 
 
@@ -79,13 +79,14 @@ async def _lose_worker(stage: Stage, seconds: float) -> None:
 
 
 async def _zombie(stage: Stage, seconds: float) -> None:
-    turns = max(int(seconds // (ZOMBIE_S + 10)), 1)
+    turns = max(int(seconds // 25), 1)
     for turn in range(turns):
         await asyncio.sleep(5 + stage.dice.uniform(0, 1))
         worker = stage.workers[turn % len(stage.workers)]
-        stage.tell(f"SIGSTOP {worker.name} for {ZOMBIE_S} s")
+        stopped_s = stage.dice.uniform(*ZOMBIE_S)
+        stage.tell(f"SIGSTOP {worker.name} for {stopped_s:.1f} s")
         worker.pause()
-        await asyncio.sleep(ZOMBIE_S)
+        await asyncio.sleep(stopped_s)
         stage.tell(f"SIGCONT {worker.name}")
         worker.wake()
         await asyncio.sleep(4)
@@ -134,7 +135,7 @@ CASES = {
     "control": Case("undisturbed", _nothing, shortest_s=15),
     "kill_worker": Case("kill -9 a worker, three times; started again at once under its name", _kill_worker),
     "lose_worker": Case("kill -9 a worker; another takes over after the session timeout", _lose_worker, static=False),
-    "zombie": Case(f"a worker stopped for {ZOMBIE_S} s and woken, in turn", _zombie),
+    "zombie": Case("a worker stopped for longer than its session timeout and woken, in turn", _zombie),
     "kill_broker": Case(f"kill -9 each broker in turn; started again {AWAY_S} s later", _kill_broker),
     "churn": Case("a worker joins or leaves every 5 s", _churn, static=False),
     "restart_all": Case("kill -9 all workers, later all brokers; started again at once", _restart_all),

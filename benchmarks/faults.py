@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the load and of the moments of the faults (1)")
     parser.add_argument("--topology", type=Path, default=Path("topology.yaml"), metavar="PATH")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep records, workers' words, and all that is amiss")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures as a Markdown table")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures as a page of Markdown")
     return parser
 
 
@@ -115,10 +116,11 @@ async def _main(args: argparse.Namespace) -> int:
                 for example in run.judgement.examples[:EXAMPLES]:
                     say(f"    {example}")
                 failed += [] if run.judgement.good else [where]
-    about = f"delivery {args.delivery}, seed {args.seed}, {WORKERS} workers"
-    print("\n".join([*machine.lines(facts), about, "", *table(runs)]))
+    about = [f"delivery {args.delivery}, seed {args.seed}, {WORKERS} workers, {datetime.now(UTC):%Y-%m-%d}"]
+    about += machine.lines(facts)
+    print("\n".join([*about, "", *table(runs)]))
     if args.table:
-        args.table.write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
+        args.table.write_text("\n".join(page(runs, about, sys.argv[1:])) + "\n", encoding="utf-8")
     print(f"verdict: {'all exact' if not failed else 'NOT exact: ' + '; '.join(failed)}")
     return 1 if failed else 0
 
@@ -235,6 +237,29 @@ def table(runs: Sequence[Run]) -> list[str]:
         "| longest gap, s | closing -> readable p50, ms | p95 |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,
+    ]
+
+
+def page(runs: Sequence[Run], about: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """The table with what it was made by and what its columns mean, as a page of the docs."""
+    return [
+        "# What faults do to finals",
+        "",
+        f"Made by `python -m benchmarks.faults {' '.join(arguments)}`.",
+        "",
+        *(f"- {line}" for line in about),
+        "",
+        *table(runs),
+        "",
+        "Each row is a Kafka of its own, started for it, with real worker processes, a load of synthetic",
+        "observations of many sessions (silences, repeats, late ones, wrong clocks), and the fault caused for",
+        "real. Afterwards both logs are read: `affect_events` must hold, committed, exactly the finals that a slow",
+        "oracle derives from the whole log of observations. *Lost*: due and not there. *Repeated*: there more than",
+        "once. *Wrong*: any field but `emitted_at_ms` differs. *Out of order*: within a partition. *Refusals",
+        "amiss*: late records and dead letters that are missing, repeated or without cause. *Longest gap*: the",
+        "longest time that a partition showed no new final while its sessions went on. *Closing -> readable*: from",
+        "a window's closing instant until a `read_committed` consumer has its final; with a fault, the finals that",
+        "waited for it are among them.",
     ]
 
 
