@@ -68,7 +68,7 @@ class FaustHost:
         tables = {name: topology.topics[name].type for name in spec.tables}
         self._tables = Tables(broker, tables, topology.partitions, context, self.operator)
         self._outlet = Outlet(broker.producer(), spec, context)
-        self._reporter = Reporter(spec, context)
+        self._reporter = Reporter(spec, topology, context)
         self._attempts = Attempts(spec.on_failure, context)
         self._flowing, self._closing, self._broken = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._in_hand = asyncio.Lock()

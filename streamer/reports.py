@@ -10,23 +10,23 @@ import psutil
 from streamer.operator import Context
 from streamer.payloads import WorkerReport
 from streamer.records import Origin, Record
-from streamer.topology import OperatorSpec
+from streamer.topology import OperatorSpec, Topology
 
 REPORTS = "worker_reports"
 EVERY_MS = 1000
 
 
 class Reporter:
-    """Writes what one operator did in the last second, and what it runs on what."""
+    """Writes what one operator did in the last second, and what it runs on what; nothing where no topic is for it."""
 
-    def __init__(self, spec: OperatorSpec, context: Context) -> None:
-        self._spec, self._context = spec, context
+    def __init__(self, spec: OperatorSpec, topology: Topology, context: Context) -> None:
+        self._spec, self._context, self._wanted = spec, context, REPORTS in topology.topics
         self._process = psutil.Process()
         self._due_ms = context.clock.now_ms() + EVERY_MS
 
     def is_due(self) -> bool:
         """Whether a second has passed."""
-        return self._context.clock.now_ms() >= self._due_ms
+        return self._wanted and self._context.clock.now_ms() >= self._due_ms
 
     def due(self, partitions: Sequence[int], lag: int) -> Sequence[Record[Any]]:
         """The report, if a second has passed since the last."""

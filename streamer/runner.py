@@ -57,7 +57,7 @@ class Runner:
         self._outlet = Outlet(broker.producer(), spec, context)
         exact = spec.delivery == "exactly_once"
         self._ledgers = Ledgers(broker, f"{topology.app}.{spec.name}", self._outlet) if exact else None
-        self._reporter = Reporter(spec, context)
+        self._reporter = Reporter(spec, topology, context)
         self._attempts = Attempts(spec.on_failure, context)
         self._sessions = Sessions(self.operator)
         self._committed_ms = context.clock.now_ms()
