@@ -20,14 +20,14 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from operators.payloads import Modality, Observation
-from streamer.broker import Message, Outgoing
+from operators.payloads import ChatMessage, Modality, Observation
+from streamer.broker import Message, Outgoing, partition_for
 from streamer.broker_kafka import KafkaBroker
 from streamer.errors import MediaError
 from streamer.event_time import SystemClock
 from streamer.fold import fold
 from streamer.local_kafka import LocalKafka, local_kafka
-from streamer.payloads import TICK_HEADER, encode, headers_for
+from streamer.payloads import TICK_HEADER, decode, encode, headers_for
 from streamer.pipeline import Pipeline
 from streamer.recorder import Wanted, record, topics_to_record
 from streamer.recording import Recording, RecordingWriter, header_of, in_kafka_order
@@ -39,7 +39,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90, func_only=True)]
 
 ROOT = Path(__file__).parent.parent
 SESSIONS = 8
-SPEAKING_MS, QUIET_MS = 3000, 3000
+SPEAKING_MS = 3000
+PATIENCE_S = 30
 CLOCK = SystemClock()
 
 
@@ -81,7 +82,9 @@ async def live(broker: KafkaBroker, topology: Topology) -> None:
             batch += [seen] * chance.choice((1, 1, 1, 2))
         await producer.send([Outgoing("observations", o.session_id.encode(), encode(o), headers_for(o)) for o in batch])
         await asyncio.sleep(0.06)
-    await asyncio.sleep(QUIET_MS / 1000)
+    async with asyncio.timeout(PATIENCE_S):
+        while any(runner.wake_ms() is not None for runner in pipeline.runners):  # noqa: ASYNC110 - until nothing is open
+            await asyncio.sleep(0.1)
     await producer.stop()
     pipeline.close()
     await running
@@ -159,7 +162,7 @@ async def test_the_same_log_read_again_by_a_new_group_gives_the_same_finals_byte
         pipeline = Pipeline(again, load_settings(), broker, only=["fuse_affect"])
         await pipeline.open()
         running = asyncio.create_task(pipeline.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while sum(map(len, finals.values())) < 2 * sum(map(len, lived.finals.values())):
                 await asyncio.sleep(0.2)
                 finals = finals_by_partition(await read(broker, "affect_events"))
@@ -263,3 +266,24 @@ def test_ctrl_c_ends_a_recording_in_order_and_counts_what_is_in_it(lived: Lived,
     count = sum(m.topic == "observations" for m in recording.messages())
     assert recording.told() is None
     assert f"{count} observations" in told.splitlines()[-1]
+
+
+def test_what_came_from_outside_is_published_again_on_a_real_kafka(lived: Lived, tmp_path: Path) -> None:
+    line = ChatMessage(session_id="x", event_time_ms=1_000_000, message_id="m", speaker="user", text="again")
+    partition, value = partition_for(b"x", lived.topology.partitions), encode(line)
+    path = tmp_path / "chat.affectlog"
+    with RecordingWriter(path, header_of(lived.topology, ["chat_messages"], 0)) as writer:
+        writer.add([Message("chat_messages", partition, n, 1_000_000 + 300 * n, b"x", value) for n in (5, 6)])
+    before_ms = CLOCK.now_ms()
+    _, told = streamer(lived.kafka, "replay", str(path), "--session", "anew").communicate(timeout=30)
+    assert "it was not ended in order; all that is there was read" in told
+    assert told.rstrip().endswith("2 chat_messages")
+    stored = asyncio.run(read_all(lived, "chat_messages"))
+    assert [m.key for m in stored] == [b"anew", b"anew"]
+    assert 250 < stored[1].timestamp_ms - stored[0].timestamp_ms < 2000
+    assert all(before_ms - 2000 < decode(m.value, ChatMessage).event_time_ms < m.timestamp_ms for m in stored)
+
+
+async def read_all(lived: Lived, topic: str) -> list[Message]:
+    async with closing(KafkaBroker(load_settings(), lived.kafka.address)) as broker:
+        return await read(broker, topic)

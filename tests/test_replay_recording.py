@@ -16,9 +16,10 @@ from streamer.broker_memory import MemoryBroker
 from streamer.errors import ConfigurationError, MediaError
 from streamer.event_time import ManualClock
 from streamer.fold import fold
+from streamer.media import Event
 from streamer.payloads import Keyed, encode, headers_for
 from streamer.recording import Recording, RecordingWriter, header_of
-from streamer.replay import replay_recording
+from streamer.replay import replay_recording, simulate
 from streamer.settings import load_settings
 from streamer.topology import Topology, load_topology
 from tests.finals import finals_by_partition
@@ -59,6 +60,23 @@ async def test_named_operators_compute_again_what_they_wrote(tmp_path: Path) -> 
     assert finals_by_partition(windowed.broker.messages("totals")) == totals
     with pytest.raises(ConfigurationError, match="fly: no such operator"):
         await fold(recording, world.topology, load_settings(), only=["fly"])
+
+
+async def test_tables_are_in_force_as_they_were_so_a_model_is_asked_what_it_was_asked_then(tmp_path: Path) -> None:
+    line = {"speaker": "user", "text": "I am so happy, this is wonderful!"}
+    events = [Event(ms, "chat_messages", {**line, "message_id": str(ms)}) for ms in (0, 500, 1000, 2500, 3000)]
+    told = {"user_id": "u", "disclosed_at_ms": 100}
+    events += [Event(ms, "consents", {**told, "modalities": m}) for ms, m in ((100, ["text"]), (2000, []))]
+    topology = load_topology(ROOT / "topology.yaml")
+    settings = load_settings(context="research", accept_licences="unsettled", queue="all")
+    broker = await simulate({"me": sorted(events, key=lambda e: e.at_ms)}, topology, settings)
+    messages = [m for name in topology.topics for m in broker.messages(name)]
+    folded = await fold(recorded(tmp_path / "a.affectlog", topology, messages), topology, settings, only=["sense_text"])
+    then = [m for m in broker.messages("observations") if fields(m).get("modality") == "text"]
+    again = folded.broker.messages("observations")
+    readings = [fields(m) for m in again]
+    assert [r["absent"] for r in readings] == [False, False, True, True, True]  # two lines, a withdrawal, two more
+    assert [(m.key, m.value) for m in again] == [(m.key, m.value) for m in then]
 
 
 async def test_a_log_that_is_being_restored_gets_no_ticks_but_its_own(tmp_path: Path) -> None:
