@@ -196,7 +196,9 @@ class Runner:
         if self._ledgers is not None:
             await self._ledgers.open(partition)
         if self._windowed is not None:
-            place = self._windowed.resume(partition, await self._consumer.committed(partition))
+            committed = await self._consumer.committed(partition)
+            end = (await self._consumer.end_offsets()).get(partition, 0)
+            place = self._windowed.resume(partition, committed, end)
             if place is not None:
                 self._consumer.seek(partition, place)
 
@@ -204,6 +206,8 @@ class Runner:
         self._generation += 1
         if self._ledgers is not None:
             await self._ledgers.lose(partitions)
+        elif self._windowed is None:  # whose place may stand for windows that are being fused this moment
+            await self._commit()
         self._drop(partitions)
 
     def _drop(self, partitions: frozenset[TopicPartition]) -> None:

@@ -77,13 +77,20 @@ class Windowed:
         """Nothing by session: windows forget by the horizon."""
         del session_id
 
-    def resume(self, partition: TopicPartition, committed: Committed | None) -> int | None:
-        """Take over a partition: the offset to read from, None for where the group stands."""
+    def resume(self, partition: TopicPartition, committed: Committed | None, end: int) -> int | None:
+        """Take over a partition that ends at an offset: where to read from, None for where the group stands."""
         state = _Partition(PartitionWindows(self._spec, self._half_life_ms, self._operator.revokes))
-        if committed is not None and committed.metadata:
-            state.written_to = int(json.loads(committed.metadata)["T"])
         self._partitions[partition] = state
-        return committed.offset if committed is not None else None
+        if committed is None:
+            return None
+        state.written_to = written_to(committed.metadata)
+        if state.written_to >= end:
+            lost = "%s: %s[%d] ends at %d, but %d has been read before: its log was lost; what is there now is new"
+            self._context.log.warning(
+                lost, self._context.operator, partition.topic, partition.partition, end, state.written_to
+            )
+            state.written_to = -1
+        return committed.offset
 
     def lose(self, partition: TopicPartition) -> None:
         """Give up a partition and all that is known of it."""
@@ -215,6 +222,14 @@ class Windowed:
         granted = tokens >= 1
         self._buckets[session_id] = _Bucket(tokens - granted, now_ms)
         return granted
+
+
+def written_to(metadata: str) -> int:
+    """T of a commit's note; -1, for nothing, where there is none: somebody has set the group's offsets by hand."""
+    try:
+        return int(json.loads(metadata)["T"])
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def _keyed(event: Keyed, window: Window, record: Record[Any]) -> Record[Any]:

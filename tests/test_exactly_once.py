@@ -156,6 +156,39 @@ async def test_dead_letters_and_late_records_of_a_window_operator_are_not_repeat
     assert [[letter.reason for letter in world.read(topic)] for topic in ("dead_letters", "late_records")] == told
 
 
+@pytest.mark.parametrize("note", ["", "set by hand", '{"T": "?"}', "[]"])
+async def test_a_group_whose_offsets_were_set_by_hand_reads_from_there_and_writes_all(world: World, note: str) -> None:
+    pipeline = await world.start("sum_counts")
+    for ms in range(0, 3000, 100):
+        await count(world, ms)
+        await settle(pipeline)
+    once = finals(world)
+    await _die(pipeline.runners[0])
+    partition = TopicPartition("counts", world.broker.messages("counts")[0].partition)
+    tool = world.broker.consumer(["counts"], group="tiny.sum_counts")
+    await tool.start()
+    await tool.commit({partition: Committed(0, note)})
+    await tool.stop()
+    await settle(await world.start("sum_counts"))
+    assert finals(world) == [*once, *once]
+
+
+async def test_a_log_that_was_lost_is_read_anew_though_the_group_stood_further(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.broker.ensure_topics(world.topology.topic_specs())
+    await count(world, 0)
+    partition = TopicPartition("counts", world.broker.messages("counts")[0].partition)
+    tool = world.broker.consumer(["counts"], group="tiny.sum_counts")
+    await tool.start()
+    await tool.commit({partition: Committed(900, '{"T": 1000, "K_T": 1}')})
+    await tool.stop()
+    pipeline = await world.start("sum_counts")
+    await until(world, pipeline, 4000)
+    assert [letters for _, letters in finals(world)] == [1, 1, 1, 1]
+    assert "its log was lost" in caplog.text
+
+
 async def test_provisionals_do_not_wait_for_transactions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = await world.start("sum_counts")
     slow = asyncio.Event()
