@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 from aiokafka import errors, structs
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer import kafka_options
 from streamer.broker import (
@@ -175,13 +176,21 @@ class KafkaBroker:
                         await asyncio.sleep(0.02)
 
     async def _topics(self, until: frozenset[str] = frozenset()) -> Mapping[str, int]:
-        """Every topic with its number of partitions, once those of `until` are there and led."""
+        """Every topic with its number of partitions, once each broker that answers knows who leads those of `until`."""
 
         async def ask(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
             described = [t for t in await admin.describe_topics() if not t["error_code"]]
-            led = {t["topic"] for t in described if all(p["leader"] >= 0 for p in t["partitions"])}
-            if until - led:
-                raise errors.LeaderNotAvailableError
+            told = [described]
+            for broker in (await admin.describe_cluster())["brokers"] if until else ():
+                with suppress(TimeoutError, errors.KafkaError):  # one that has died; the others don't wait for it
+                    async with asyncio.timeout(kafka_options.CONNECT_SECONDS):
+                        everything, node = MetadataRequest(None), broker["node_id"]
+                        answer = await admin._send_request_to_node(node, everything)  # noqa: SLF001 - no public way
+                        told.append(answer.to_object()["topics"])
+            for topics in told:
+                led = {t["topic"] for t in topics if all(p["leader"] >= 0 for p in t["partitions"])}
+                if until - led:
+                    raise errors.LeaderNotAvailableError
             return {t["topic"]: len(t["partitions"]) for t in described}
 
         return await self._ask(ask)
@@ -217,7 +226,11 @@ class KafkaBroker:
         resources = [ConfigResource(kind, owner, configs=dict.fromkeys(names)) for owner in owners]
 
         async def ask(admin: AIOKafkaAdminClient) -> Any:
-            return await admin.describe_configs(resources)
+            responses = await admin.describe_configs(resources)
+            for error in (errors.for_code(code) for response in responses for code, *_ in response.resources):
+                if error.retriable:  # a broker that has just come up does not know all topics yet
+                    raise error
+            return responses
 
         found: dict[str, dict[str, str]] = {}
         for response in await self._ask(ask):

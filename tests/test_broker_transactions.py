@@ -302,6 +302,7 @@ async def test_a_reader_that_begins_at_the_end_begins_before_what_is_open(
     await owner.send(outgoing(topic, [b"open"], partition=0))
     consumer = broker.consumer([topic], group=None, start_at="latest")
     await consumer.start()
+    await polled(consumer, until=lambda: consumer.position(TopicPartition(topic, 0)) is not None)
     await owner.commit({})
     assert [m.value for m in await read(consumer, 1)] == [b"open"]
     await consumer.stop()
