@@ -59,9 +59,7 @@ def message(event: Event, session_id: str, start_ms: int, topology: Topology) ->
     if topic is None or topic.external != "in":
         known = ", ".join(t.name for t in topology.topics.values() if t.external == "in")
         raise MediaError(f"{event.topic}: not a topic that comes from outside; those are {known}")
-    fields: dict[str, Any] = {**event.fields, "event_time_ms": start_ms + event.at_ms}
-    if isinstance(fields.get("disclosed_at_ms"), int):
-        fields["disclosed_at_ms"] += start_ms
+    fields: dict[str, Any] = _shifted({**event.fields, "event_time_ms": event.at_ms}, start_ms)
     if issubclass(topic.type, SessionKeyed):
         fields["session_id"] = session_id
     try:
@@ -146,13 +144,18 @@ def _moved(message: Message, by_ms: int, topic: Topic, session_id: str | None, s
     except (msgspec.MsgspecError, UnicodeDecodeError):
         fields = None
     if isinstance(fields, dict):
-        fields |= {name: fields[name] + by_ms for name in MOMENTS if isinstance(fields.get(name), int)}
+        fields = _shifted(fields, by_ms)
     if session_id is not None and topic.keyed_by_session:
         key = session_id.encode()
         if isinstance(fields, dict):
             fields["session_id"] = session_id
     value = msgspec.msgpack.encode(fields) if isinstance(fields, dict) else value
     return Outgoing(topic.name, key, value, message.headers, message.partition if same_partition else None)
+
+
+def _shifted(fields: dict[str, Any], by_ms: int) -> dict[str, Any]:
+    """A payload's fields with its moments moved."""
+    return fields | {name: fields[name] + by_ms for name in MOMENTS if isinstance(fields.get(name), int)}
 
 
 async def _ahead(events: Iterable[Event]) -> AsyncIterator[Event]:

@@ -205,6 +205,15 @@ async def test_from_now_on_tables_are_whole_and_a_withdrawal_counts_at_once(plat
 
 
 @pytest.mark.kafka
+async def test_it_ends_when_its_time_is_over(platform: Platform) -> None:
+    begun_ms = SystemClock().now_ms()
+    async with asyncio.timeout(10):
+        end, _ = await platform.record(since_ms=None, until_now=False, until_ms=begun_ms + 700)
+    assert SystemClock().now_ms() >= begun_ms + 700
+    assert end.records == {}
+
+
+@pytest.mark.kafka
 async def test_a_record_keeps_its_place_time_key_value_and_headers(platform: Platform) -> None:
     null: Any = None
     await platform.raw("controls", "affect", None, (("schema", b"Control/9"), ("x", b"\0"), ("x", null)))

@@ -19,7 +19,7 @@ from streamer.fold import fold
 from streamer.media import Event
 from streamer.payloads import Keyed, encode, headers_for
 from streamer.recording import Recording, RecordingWriter, header_of
-from streamer.replay import replay_recording, simulate
+from streamer.replay import message, replay_recording, simulate
 from streamer.settings import load_settings
 from streamer.topology import Topology, load_topology
 from tests.finals import finals_by_partition
@@ -137,8 +137,8 @@ def topology() -> Topology:
     return load_topology(ROOT / "topology.yaml")
 
 
-def fields(message: Message) -> Any:
-    return msgpack.unpackb(message.value or b"")
+def fields(stored: Message) -> Any:
+    return msgpack.unpackb(stored.value or b"")
 
 
 async def test_what_came_from_outside_is_published_at_its_pace_with_its_times_moved_to_now(
@@ -170,12 +170,21 @@ async def test_what_came_from_outside_is_published_at_its_pace_with_its_times_mo
     assert broker.messages("affect_events") == []
 
 
+def test_every_moment_of_a_session_folder_counts_from_its_start(topology: Topology) -> None:
+    asked = {"request_id": "r", "user_id": "u", "items": [], "expires_ms": 9000}
+    told = {"user_id": "u", "disclosed_at_ms": 50}
+    sent = msgpack.unpackb(message(Event(100, "candidates", asked), "me", T, topology).value or b"")
+    assert (sent["event_time_ms"], sent["expires_ms"]) == (T + 100, T + 9000)
+    sent = msgpack.unpackb(message(Event(100, "consents", told), "me", T, topology).value or b"")
+    assert (sent["event_time_ms"], sent["disclosed_at_ms"]) == (T + 100, T + 50)
+
+
 async def test_one_session_may_get_another_name_several_may_not(topology: Topology, tmp_path: Path) -> None:
     one = recorded(tmp_path / "one.affectlog", topology, [consent("me", T), chat("me", T + 1)])
     broker = await published(one, topology, "you")
-    for message in (*broker.messages("consents"), *broker.messages("chat_messages")):
-        assert (message.key, fields(message)["session_id"]) == (b"you", "you")
-        assert message.partition == partition_for(b"you", 4)
+    for sent in (*broker.messages("consents"), *broker.messages("chat_messages")):
+        assert (sent.key, fields(sent)["session_id"]) == (b"you", "you")
+        assert sent.partition == partition_for(b"you", 4)
     two = recorded(tmp_path / "two.affectlog", topology, [chat("me", T), chat("them", T + 1)])
     with pytest.raises(ConfigurationError, match="holds 2 sessions: they can't all be called you"):
         await published(two, topology, "you")
