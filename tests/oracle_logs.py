@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 from hypothesis import settings
@@ -33,10 +34,10 @@ def examples(number: int) -> settings:
 
 @dataclass(frozen=True)
 class Step:
-    """Records to append: the first `gap_ms` after the one before (it may step back), of an event `lag_ms` ago.
+    """Records to append: `flow` of them, one each 100 ms as from a camera, the first `gap_ms` after the step before.
 
-    A `repeat` says again what was said `back` records before; a `withdrawal` takes back its modality. With `flow` more
-    than 1, that many come, one each 100 ms, as from a camera.
+    They are of events `lag_ms` ago, and stamped `slip_ms` wrong. A `repeat` says again what was said `back` records
+    before; a `withdrawal` takes back its modality.
     """
 
     gap_ms: int
@@ -47,6 +48,7 @@ class Step:
     kind: Literal["reading", "absent", "withdrawal", "repeat", "tick"] = "reading"
     back: int = 1
     flow: int = 1
+    slip_ms: int = 0
 
 
 rules = st.builds(
@@ -70,12 +72,9 @@ rules = st.builds(
     extra=st.sampled_from([0, 700]),
 )
 
-_gaps = st.one_of(
-    st.sampled_from([0, 1, 20, 50, 100]),
-    st.sampled_from([0, 1, 20, 50, 100, 150, 300, -40]),
-    st.sampled_from([400, 1000, -300, 2500, 6000]),
-)
-_lags = st.one_of(st.sampled_from([20, 0, 50, 60, 100]), st.integers(-1050, 1550))
+_gaps = st.one_of(st.sampled_from([50, 0, 1, 20, 100, 150, 300]), st.sampled_from([400, 1000, 2500, 6000]))
+_far = [-280, -310, -990, -1010, 480, 510, 900, 1490, 1510]  # on both sides of where a clock or a delay is refused
+_lags = st.one_of(st.sampled_from([20, 0, 50, 60, 100, 150, -100]), st.integers(0, 300), st.sampled_from([20, *_far]))
 _kinds: st.SearchStrategy[Any] = st.sampled_from(
     ["reading"] * 9 + ["absent", "withdrawal", "repeat", "repeat", "tick"],
 )
@@ -89,13 +88,20 @@ steps = st.lists(
         source=st.sampled_from(["x", "y"]),
         kind=_kinds,
         back=st.integers(1, 12),
-        flow=st.one_of(st.just(1), st.just(1), st.integers(1, 15)),
+        flow=st.one_of(st.just(1), st.integers(1, 20)),
+        slip_ms=st.sampled_from([0, 0, 0, 0, -40, -300, 200]),
     ),
     min_size=1,
-    max_size=40,
+    max_size=20,
 )
-clocks_ms = st.tuples(*[st.sampled_from([0, 0, 0, 40, -100, 900, -1400, 5000])] * len(SESSIONS))
-"""By how much each session's clock is wrong."""
+_wrong = st.sampled_from([40, -100, 200, 900, -1400, 5000])
+clocks_ms = st.one_of(
+    st.just((0,) * len(SESSIONS)),
+    st.builds(
+        lambda one, wrong: tuple(wrong if n == one else 0 for n in range(len(SESSIONS))), st.integers(0, 2), _wrong
+    ),
+)
+"""By how much each session's clock is wrong: of one at most, lags are wrong enough."""
 
 
 def observation(step: Step, at_ms: int, number: int) -> Observation:
@@ -119,17 +125,23 @@ def observation(step: Step, at_ms: int, number: int) -> Observation:
 
 
 def said(script: Sequence[Step], clocks_ms: Sequence[int] = (0,) * len(SESSIONS)) -> list[tuple[int, Any]]:
-    """A script to (moment of appending, observation or None for a tick); moments may step back."""
-    now_ms, found = START_MS, list[tuple[int, Any]]()
-    for step, turn in [(each, turn) for each in script for turn in range(each.flow)]:
-        now_ms += FLOW_MS if turn else step.gap_ms
+    """A script to (moment of appending, observation or None for a tick); steps go on side by side, moments slip."""
+    begins = accumulate((step.gap_ms for step in script), initial=START_MS)
+    turns = [
+        (begin + step.gap_ms + FLOW_MS * turn, n, step)
+        for n, (begin, step) in enumerate(zip(begins, script, strict=False))
+        for turn in range(step.flow)
+    ]
+    found = list[tuple[int, Any]]()
+    for at_ms, _, step in sorted(turns, key=lambda turn: turn[:2]):
         earlier = [o for _, o in found if o is not None]
         if step.kind == "tick":
-            found.append((now_ms, None))
+            told = None
         elif step.kind == "repeat" and earlier:
-            found.append((now_ms, earlier[-min(step.back, len(earlier))]))
+            told = earlier[-min(step.back, len(earlier))]
         else:
-            found.append((now_ms, observation(step, now_ms - step.lag_ms + clocks_ms[step.session], len(found))))
+            told = observation(step, at_ms - step.lag_ms + clocks_ms[step.session], len(found))
+        found.append((at_ms + step.slip_ms, told))
     return found
 
 
