@@ -95,7 +95,8 @@ async def _fold(recording: Recording, topology: Topology, settings: Settings, ar
             await asyncio.to_thread(write_text, args.out / f"{name}.jsonl", text)
         elif name in folded.finals:
             sys.stdout.write(text)
-    say(f"folded {folded.restored} records with {', '.join(folded.operators)}: {_counted(counts)}")
+    where = f", in {args.out}" if args.out is not None else ""
+    say(f"folded {folded.restored} records with {', '.join(folded.operators)}: {_counted(counts) or 'nothing'}{where}")
     if sum(folded.after.values()):
         say(f"the last {_counted(folded.after)} closed after the end of the recording, as if nothing more had come")
     elif folded.still_open and not args.finish:
