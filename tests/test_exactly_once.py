@@ -15,7 +15,7 @@ from streamer.ledger import Ledger
 from streamer.pipeline import Pipeline
 from streamer.records import Origin, Record
 from streamer.runner import Runner
-from tests.test_runner import START, TINY, World, settle, until
+from tests.small_world import START, TINY, World, settle, until
 from tests.tiny_operators.payloads import Count
 
 EXACT = TINY.replace("    writes: totals\n", "    writes: totals\n    delivery: exactly_once\n")

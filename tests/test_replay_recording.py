@@ -23,7 +23,7 @@ from streamer.replay import message, replay_recording, simulate
 from streamer.settings import load_settings
 from streamer.topology import Topology, load_topology
 from tests.finals import finals_by_partition
-from tests.test_runner import START, World, until
+from tests.small_world import START, World, until
 
 ROOT = Path(__file__).parent.parent
 T, NOW = 1_700_000_000_000, 1_800_000_000_000

@@ -8,91 +8,12 @@ from typing import Any
 
 import pytest
 
-from streamer.broker import Outgoing, TopicPartition
-from streamer.broker_memory import MemoryBroker
+from streamer.broker import TopicPartition
 from streamer.errors import BreakerOpenError, ConfigurationError
-from streamer.event_time import ManualClock
-from streamer.payloads import DeadLetter, LateRecord, SessionKeyed, decode, encode, headers_for
-from streamer.pipeline import Pipeline
+from streamer.payloads import DeadLetter, LateRecord, encode
 from streamer.runner import Runner
-from streamer.settings import Settings, load_settings
-from streamer.topology import Topology, load_topology
-from tests.tiny_operators.payloads import Count, Total, Word
-
-START = 1_000_000
-TINY = """\
-version: 1
-app: tiny
-partitions: 2
-topics:
-  words:          {payload: Word, external: in, retention: 60s}
-  counts:         {payload: Count, retention: 10m}
-  totals:         {payload: Total, external: out}
-  totals_live:    {payload: Total, external: out}
-  late_records:   {payload: LateRecord, external: out, key: key}
-  dead_letters:   {payload: DeadLetter, external: out, key: key}
-  worker_reports: {payload: WorkerReport, external: out, key: worker}
-operators:
-  stumble:
-    reads: [words]
-    writes: counts
-    batch: {max: 8}
-    on_failure: {retries: 2, then: dead_letter}
-    params: {stumbles: 2}
-  sum_counts:
-    reads: [counts]
-    writes: totals
-    window: {size: 2s, hop: 500ms, provisional: totals_live}
-    params: {half_life: {keys: 1s}}
-"""
-
-
-class World:
-    """A tiny topology on a memory broker with a clock that the test moves."""
-
-    def __init__(self, folder: Path, text: str = TINY, settings: Settings | None = None) -> None:
-        path = folder / "topology.yaml"
-        path.write_text(text)
-        self.topology: Topology = load_topology(path, package="tests.tiny_operators")
-        self.clock = ManualClock(START)
-        self.broker = MemoryBroker(self.clock)
-        self.settings = settings or load_settings()
-
-    async def start(self, *only: str) -> Pipeline:
-        pipeline = Pipeline(self.topology, self.settings, self.broker, clock=self.clock, only=only)
-        await pipeline.open()
-        return pipeline
-
-    async def say(self, text: str, at_ms: int | None = None, session: str = "s") -> None:
-        at = self.clock.now_ms() if at_ms is None else at_ms
-        await self.publish(Word(session_id=session, event_time_ms=at, text=text))
-
-    async def publish(self, payload: SessionKeyed, topic: str = "words") -> None:
-        await self.raw(topic, payload.session_id.encode(), encode(payload), headers_for(payload))
-
-    async def raw(self, topic: str, key: bytes | None, value: bytes | None, headers: Any = ()) -> None:
-        producer = self.broker.producer()
-        await producer.start()
-        await producer.send([Outgoing(topic, key, value, headers)])
-
-    def read(self, topic: str) -> list[Any]:
-        kind = self.topology.topics[topic].type
-        return [decode(m.value, kind) for m in self.broker.messages(topic) if m.headers[0][0] == "schema"]
-
-
-async def settle(pipeline: Pipeline) -> None:
-    moved = 1
-    while moved:
-        moved = 0
-        for runner in pipeline.runners:
-            moved += await runner.step(wait_ms=0)
-            await runner.flush()
-
-
-async def until(world: World, pipeline: Pipeline, ms: int, step_ms: int = 10) -> None:
-    for now in range(world.clock.now_ms(), START + ms + 1, step_ms):
-        world.clock.set_ms(now)
-        await settle(pipeline)
+from tests.small_world import START, TINY, World, settle, until
+from tests.tiny_operators.payloads import Count
 
 
 @pytest.fixture
@@ -282,66 +203,6 @@ async def test_a_session_unheard_of_for_ten_minutes_is_forgotten(world: World) -
     await settle(pipeline)
     operator: Any = pipeline.runners[0].operator
     assert operator.forgotten == ["old"]
-
-
-async def test_latest_keeps_each_sessions_newest_and_counts_the_rest_as_busy(tmp_path: Path) -> None:
-    world = World(
-        tmp_path, TINY.replace("batch: {max: 8}", "batch: {max: 8}\n    queue: {policy: latest, max_age: 500ms}")
-    )
-    pipeline = await world.start("stumble")
-    await world.say("stale")
-    world.clock.set_ms(START + 1000)
-    for n, text in enumerate(["a", "bb", "ccc"]):
-        await world.say(text, at_ms=START + 1000 + n)
-    await world.say("dddd", session="t")
-    await settle(pipeline)
-    totals = pipeline.runners[0].context.metrics.totals
-    assert sorted(c.letters for c in world.read("counts")) == [3, 4]
-    assert (totals["busy"], totals["stale"]) == (2, 1)
-
-
-async def test_queue_all_overrides_every_policy(tmp_path: Path) -> None:
-    text = TINY.replace("batch: {max: 8}", "batch: {max: 8}\n    queue: {policy: latest, max_age: 500ms}")
-    world = World(tmp_path, text, load_settings(queue="all"))
-    pipeline = await world.start("stumble")
-    await world.say("a")
-    world.clock.set_ms(START + 1000)
-    await world.say("bb")
-    await world.say("ccc", at_ms=START + 1001)
-    await settle(pipeline)
-    assert [c.letters for c in world.read("counts")] == [1, 2, 3]
-
-
-TWO_INPUTS = """\
-version: 1
-app: tiny
-partitions: 2
-topics:
-  words:        {payload: Word, external: in, retention: 60s}
-  totals:       {payload: Total, external: in}
-  counts:       {payload: Count, external: out}
-  dead_letters: {payload: DeadLetter, external: out, key: key}
-operators:
-  echo_totals:
-    reads: [words, totals]
-    writes: counts
-    queue: {policy: latest}
-    queues: {totals: {policy: max_age, max_age: 1s}}
-"""
-
-
-async def test_each_input_has_its_own_queue_policy_and_every_drop_its_reason(tmp_path: Path) -> None:
-    world = World(tmp_path, TWO_INPUTS)
-    pipeline = await world.start()
-    await world.publish(Total(session_id="s", event_time_ms=START, letters=1), "totals")
-    world.clock.set_ms(START + 1500)
-    for n, text in enumerate(["a", "bb", "ccc"]):
-        await world.say(text, at_ms=START + 1500 + n)
-        await world.publish(Total(session_id="s", event_time_ms=START + 1500 + n, letters=10 + n), "totals")
-    await settle(pipeline)
-    totals = pipeline.runners[0].context.metrics.totals
-    assert [c.letters for c in world.read("counts")] == [10, 11, 12]
-    assert (totals["busy"], totals["stale"], totals["processed"], totals["read"]) == (2, 1, 4, 7)
 
 
 async def test_provisionals_are_at_most_25_a_second_and_the_newest_is_never_withheld(world: World) -> None:
