@@ -13,7 +13,7 @@ from streamer.errors import BreakerOpenError, ConfigurationError
 from streamer.payloads import DeadLetter, LateRecord, encode
 from streamer.runner import Runner
 from tests.small_world import START, TINY, World, settle, until
-from tests.tiny_operators.payloads import Count
+from tests.tiny_operators.payloads import Count, Word
 
 
 @pytest.fixture
