@@ -137,6 +137,6 @@ CASES = {
     "lose_worker": Case("kill -9 a worker; another takes over after the session timeout", _lose_worker, static=False),
     "zombie": Case("a worker stopped for longer than its session timeout and woken, in turn", _zombie),
     "kill_broker": Case(f"kill -9 each broker in turn; started again {AWAY_S} s later", _kill_broker),
-    "churn": Case("a worker joins or leaves every 5 s", _churn, static=False),
+    "churn": Case("a worker joins or leaves every 5 s, for a minute", _churn, static=False, shortest_s=60),
     "restart_all": Case("kill -9 all workers, later all brokers; started again at once", _restart_all),
 }
