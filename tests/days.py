@@ -24,7 +24,7 @@ from kernels import engines
 from operators import fuse_affect
 from operators.payloads import Observation
 from streamer import runner as runner_module
-from streamer.broker import Outgoing, TopicPartition
+from streamer.broker import Message, Outgoing, TopicPartition
 from streamer.broker_memory import Disturbance, MemoryBroker
 from streamer.event_time import Duration, ManualClock
 from streamer.payloads import TICK_HEADER, Keyed, decode, encode, headers_for
@@ -79,7 +79,9 @@ class Job:
             delivery=delivery,
         )  # fmt: skip
         operators = {**self.topology.operators, self.operator: changed}
-        return replace(self, topology=replace(self.topology, partitions=PARTITIONS, operators=operators))
+        topics = {name: replace(topic, retention_ms=None) for name, topic in self.topology.topics.items()}
+        topology = replace(self.topology, partitions=PARTITIONS, topics=topics, operators=operators)
+        return replace(self, topology=topology)
 
 
 def _letters(o: Observation) -> int:
@@ -128,7 +130,8 @@ class Day:
 
     The worker reads after every `nap`-th record, `poll` records at a time and `batch` at once. After the records in
     `stops` it is stopped and another started, after those in `kills` without a word. Stamps are wrong by
-    `stamps_ms[partition]` and by `steps_ms` in turn; records stay hidden for `hidden_ms` in turn.
+    `stamps_ms[partition]` and by `steps_ms` in turn; records stay hidden for `hidden_ms` in turn. Where it `settles`,
+    what was made is committed before the clock goes on; else transactions may be under way when it is killed.
     """
 
     nap: int = 1
@@ -139,6 +142,7 @@ class Day:
     stamps_ms: tuple[int, ...] = (0,) * PARTITIONS
     steps_ms: tuple[int, ...] = (0,)
     hidden_ms: tuple[int, ...] = (0,)
+    settles: bool = True
 
 
 _turns = st.frozensets(st.integers(0, 100), max_size=3)
@@ -152,6 +156,7 @@ days = st.builds(
     stamps_ms=st.tuples(*[st.sampled_from([0, 0, 70, -200, 400])] * PARTITIONS),
     steps_ms=st.lists(st.sampled_from([0, 0, 0, -10, -200, 30]), min_size=1, max_size=7).map(tuple),
     hidden_ms=st.lists(st.sampled_from([0, 0, 15, 400, 2000]), min_size=1, max_size=7).map(tuple),
+    settles=st.booleans(),
 )
 
 
@@ -159,6 +164,7 @@ days = st.builds(
 class Outcome:
     """What is on the topics at the end of a day: the log of each partition, and what the operator made of it."""
 
+    input: Sequence[Message]
     logs: dict[int, list[Entry]]
     finals: dict[int, list[Keyed]]
     stamps_ms: dict[int, list[int]]
@@ -172,6 +178,7 @@ class _Worker:
     job: Job
     broker: MemoryBroker
     clock: ManualClock
+    day: Day
     runner: Runner = field(init=False)
 
     async def start(self) -> None:
@@ -184,7 +191,8 @@ class _Worker:
     async def read(self) -> None:
         """Until there is nothing more to read now."""
         while await self.runner.step(wait_ms=0):
-            pass
+            if self.day.settles:
+                await self.runner.flush()
 
     async def stop(self) -> None:
         """Finish what is in hand."""
@@ -201,7 +209,7 @@ async def live(job: Job, said: Sequence[tuple[int, Any]], day: Day) -> Outcome:
     clock = ManualClock(START_MS)
     spec = job.topology.operators[job.operator]
     broker = MemoryBroker(clock, _disturbance(day, spec.reads[0]))
-    worker = _Worker(job, broker, clock)
+    worker = _Worker(job, broker, clock, day)
     with _polling(day.poll):
         await worker.start()
         producer = broker.producer()
@@ -216,6 +224,20 @@ async def live(job: Job, said: Sequence[tuple[int, Any]], day: Day) -> Outcome:
             if turn in day.stops | day.kills:
                 await (worker.stop() if turn in day.stops else worker.kill())
                 await worker.start()
+        await worker.read()
+        await _pass_time(worker, None)
+        await worker.stop()
+    return outcome(job, broker)
+
+
+async def read_again(job: Job, messages: Sequence[Message], day: Day) -> Outcome:
+    """A recorded log as a backlog: all of it is there when a worker starts, long after."""
+    broker = MemoryBroker(clock := ManualClock(messages[-1].timestamp_ms + 60_000))
+    worker = _Worker(job, broker, clock, day)
+    with _polling(day.poll):
+        await worker.start()
+        for message in messages:
+            broker.restore(message)
         await worker.read()
         await _pass_time(worker, None)
         await worker.stop()
@@ -274,7 +296,8 @@ def outcome(job: Job, broker: MemoryBroker) -> Outcome:
     spec = job.topology.operators[job.operator]
     read, written = (job.topology.topics[name] for name in (spec.reads[0], spec.writes))
     logs: dict[int, list[Entry]] = {n: [] for n in range(PARTITIONS)}
-    for m in broker.messages(read.name):
+    messages = broker.messages(read.name)
+    for m in messages:
         known = m.value != POISON and TICK_HEADER not in dict(m.headers)
         logs[m.partition].append(Entry(m.offset, m.timestamp_ms, decode(m.value, read.type) if known else None))
     finals: dict[int, list[Keyed]] = {n: [] for n in range(PARTITIONS)}
@@ -288,7 +311,7 @@ def outcome(job: Job, broker: MemoryBroker) -> Outcome:
     for _, letter in told:
         place: Any = letter
         refused[place.partition, place.offset, place.reason] += 1
-    return Outcome(logs, finals, stamps_ms, refused)
+    return Outcome(messages, logs, finals, stamps_ms, refused)
 
 
 def _timeless(event: Keyed) -> Keyed:
