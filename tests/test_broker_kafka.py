@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.record.util import calc_crc32c
 from pydantic import SecretStr
 
 from streamer.broker import Committed, Outgoing, TopicPartition, TopicSpec
@@ -208,3 +211,31 @@ async def test_a_broker_that_goes_away_and_comes_back_is_found_again(
         await consumer.stop()
         await producer.stop()
         await broker.close()
+
+
+async def test_a_record_whose_headers_name_is_no_text_is_handed_out_empty_and_its_neighbours_whole(
+    real: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = MessageBatch.get_data_buffer
+
+    def damaged(batch: MessageBatch) -> bytes:
+        """What a careless client may send: a name that isn't UTF-8, under a valid checksum."""
+        data = bytearray(whole(batch)).replace(b"schemz", b"\xff\xfe\xff\xfe\xff\xfe")
+        struct.pack_into(">I", data, 17, calc_crc32c(bytes(data[21:])))
+        return bytes(data)
+
+    await real.ensure_topics([TopicSpec(unique, 2)])
+    monkeypatch.setattr(MessageBatch, "get_data_buffer", damaged)
+    producer = real.producer()
+    await producer.start()
+    await producer.send(outgoing(unique, [b"other"], partition=1))
+    await producer.send(outgoing(unique, [b"before"], partition=0))
+    await producer.send([Outgoing(unique, b"s", b"bad", (("schemz", b"x"),), 0)])
+    await producer.send(outgoing(unique, [b"after"], partition=0))
+    await producer.stop()
+    consumer = real.consumer([unique], group=None)
+    await consumer.start()
+    found = await read(consumer, 4)
+    await consumer.stop()
+    assert [(m.offset, m.value) for m in found if m.partition == 0] == [(0, b"before"), (1, b""), (2, b"after")]
+    assert [m.value for m in found if m.partition == 1] == [b"other"]
