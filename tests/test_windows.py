@@ -1,5 +1,6 @@
 """Windows of one partition: what is evidence, what closes when, in which order, and what is forgotten."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -163,11 +164,28 @@ def test_a_provisional_is_of_the_earliest_open_window_that_holds_the_newest_evid
     assert (window.end_ms, window.final, window.closed_at_ms, window.revision) == (1500, False, None, 1)
 
 
-def test_sessions_that_came_and_went_are_forgotten() -> None:
+def test_a_hundred_thousand_sessions_that_came_and_went_leave_nothing_behind() -> None:
+    part, alive = windows(), list[int]()
+    for n in range(100_000):
+        now_ms = 100_000 + n * 20
+        part.apply(n, now_ms, Seen("face", now_ms - 50, session_id=f"s{n}"))
+        if n % 10_000 == 9_999:
+            gc.collect()
+            alive.append(len(gc.get_objects()))
+    within_two_horizons = 2 * SPEC.horizon // 20
+    assert len(part) <= within_two_horizons
+    assert max(alive[1:]) < alive[1] * 1.05  # flat from the first horizon on
+    part.tick(10**6, now_ms + SPEC.horizon)
+    part.tick(10**6 + 1, now_ms + 2 * SPEC.horizon + 1)
+    assert (len(part), part.next_due_ms()) == (0, None)
+
+
+def test_a_session_that_only_ever_says_what_is_refused_is_forgotten_too() -> None:
     part = windows()
-    for n in range(200):
-        part.apply(n, 1000 + n * 1000, Seen("face", 1000 + n * 1000, session_id=f"s{n}"))
-    assert len(part) < 150
+    for n in range(1000):
+        assert part.apply(n, 100_000 + n, Seen("face", 10**9, session_id=f"liar{n}", source_id=str(n))).refused
+    part.tick(1000, 101_000 + SPEC.horizon)
+    assert len(part) == 0
 
 
 records = st.tuples(
