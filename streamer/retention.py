@@ -80,10 +80,11 @@ async def media_lines(broker: KafkaBroker, topology: Topology) -> list[str]:
         found = await read_kept(broker, media)
     except StreamerError as error:
         return [f"warning: how long raw media is really kept can't be read: {error}"]
-    return [line for topic, kept in found.items() for line in _lines(topic, kept)]
+    return [line for topic, kept in found.items() for line in lines_of(topic, kept)]
 
 
-def _lines(topic: str, kept: Kept) -> list[str]:
+def lines_of(topic: str, kept: Kept) -> list[str]:
+    """One topic of raw media and how long it is kept, to what a person should know of it."""
     longest_ms = kept.longest_ms
     found = "for ever" if longest_ms is None else f"for up to {-(-longest_ms // 1000)} s"
     lines = [f"{topic}: raw media stays on Kafka's disks {found}"]

@@ -18,10 +18,15 @@ from streamer.event_time import SystemClock
 from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import load_settings
 from tests.broker_steps import PARTITIONS, MakeBroker, Own, Send
+from tests.media_witness import put_media
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the time limit count from the test on: the first to ask for Kafka may wait for its download."""
+    """Let the time limit count from the test on: the first to ask for Kafka may wait for its download.
+
+    What waits for time to pass comes last: by then it has.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     for item in items:
         if item.get_closest_marker("kafka") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(120, func_only=True))
@@ -46,7 +51,9 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[LocalKafka]:
 
     with asyncio.Runner() as runner:
         context = local_kafka(load_settings(), progress=show)
-        yield runner.run(context.__aenter__())
+        running = runner.run(context.__aenter__())
+        runner.run(put_media(running))
+        yield running
         runner.run(context.__aexit__(None, None, None))
 
 
