@@ -98,7 +98,7 @@ def words(observations: list[Observation]) -> dict[tuple[str, int, int], bytes]:
     return said
 
 
-@pytest.mark.parametrize("kills", [{23}, {19, 31, 57}, set(range(5, CHUNKS, 9))], ids=["once", "thrice", "ever again"])
+@pytest.mark.parametrize("kills", [{23}, {19, 31, 57}, set(range(5, CHUNKS, 13))], ids=["once", "thrice", "ever again"])
 async def test_killed_in_mid_utterance_it_repeats_its_identities_and_no_final_changes(kills: set[int]) -> None:
     whole, killed = Evening(), Evening()
     await whole.spend(set())
