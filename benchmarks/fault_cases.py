@@ -13,6 +13,8 @@ from benchmarks.fault_workers import Worker
 from streamer.local_kafka import LocalKafka
 
 ZOMBIE_S = (10.5, 15)  # beyond the session timeout of 10 s
+BEHIND_S = 3
+CATCHING_UP_S = (0.02, 0.12)
 AWAY_S = 5
 
 
@@ -79,17 +81,25 @@ async def _lose_worker(stage: Stage, seconds: float) -> None:
 
 
 async def _zombie(stage: Stage, seconds: float) -> None:
-    turns = max(int(seconds // 25), 1)
+    turns = max(int(seconds // 28), 1)
     for turn in range(turns):
         await asyncio.sleep(5 + stage.dice.uniform(0, 1))
-        worker = stage.workers[turn % len(stage.workers)]
-        stopped_s = stage.dice.uniform(*ZOMBIE_S)
-        stage.tell(f"SIGSTOP {worker.name} for {stopped_s:.1f} s")
+        worker, stopped_s = stage.workers[turn % len(stage.workers)], stage.dice.uniform(*ZOMBIE_S)
+        await _fill_hands(worker, stage.dice)
+        stage.tell(f"SIGSTOP {worker.name}, with its hands full, for {stopped_s:.1f} s")
         worker.pause()
         await asyncio.sleep(stopped_s)
         stage.tell(f"SIGCONT {worker.name}")
         worker.wake()
         await asyncio.sleep(4)
+
+
+async def _fill_hands(worker: Worker, dice: random.Random) -> None:
+    """Let a worker fall behind and begin to catch up: what it has read by then, it would finish when it wakes up."""
+    worker.pause()
+    await asyncio.sleep(BEHIND_S)
+    worker.wake()
+    await asyncio.sleep(dice.uniform(*CATCHING_UP_S))
 
 
 async def _kill_broker(stage: Stage, seconds: float) -> None:
@@ -135,7 +145,7 @@ CASES = {
     "control": Case("undisturbed", _nothing, shortest_s=15),
     "kill_worker": Case("kill -9 a worker, three times; started again at once under its name", _kill_worker),
     "lose_worker": Case("kill -9 a worker; another takes over after the session timeout", _lose_worker, static=False),
-    "zombie": Case("a worker stopped for longer than its session timeout and woken, in turn", _zombie),
+    "zombie": Case("a busy worker stopped for longer than its session timeout and woken, in turn", _zombie),
     "kill_broker": Case(f"kill -9 each broker in turn; started again {AWAY_S} s later", _kill_broker),
     "churn": Case("a worker joins or leaves every 5 s, for a minute", _churn, static=False, shortest_s=60),
     "restart_all": Case("kill -9 all workers, later all brokers; started again at once", _restart_all),
