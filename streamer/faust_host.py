@@ -258,11 +258,20 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
     import faust
     from faust.transport.drivers import aiokafka as driver
 
+    from streamer.kafka_consumer import around_the_unreadable, positions
+
     class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust publishes no types to mypy here
         def _create_worker_consumer(self, transport: Any) -> Any:
             consumer = super()._create_worker_consumer(transport)
             consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
             return consumer
+
+        async def _fetch_records(self, consumer: Any, *args: Any, max_records: int | None = None, **kwargs: Any) -> Any:
+            before = positions(consumer)
+            try:
+                return await super()._fetch_records(consumer, *args, max_records=max_records, **kwargs)
+            except UnicodeDecodeError:
+                return await around_the_unreadable(consumer, before, max_records or 1)
 
         async def on_thread_stop(self) -> None:
             with contextlib.suppress(asyncio.CancelledError):  # of aiokafka's own parts, where its broker has gone

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors, structs
@@ -85,38 +85,37 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         if self._failure:
             failure, self._failure = self._failure, None
             raise failure
-        before = {p: position for p in self.assignment() if (position := self.position(p)) is not None}
-        try:
-            return await self._fetched(timeout_ms, max_records)
-        except UnicodeDecodeError:  # of a header's name, which aiokafka reads before anyone sees the record
-            return await self._around_the_unreadable(before, max_records)
-
-    async def _fetched(self, timeout_ms: int, max_records: int, *only: structs.TopicPartition) -> list[Message]:
         async with self._broker.answering(kafka_options.ANSWER_SECONDS + timeout_ms / 1000):
-            batches = await self._running().getmany(*only, timeout_ms=timeout_ms, max_records=max_records)
+            consumer = self._running()
+            before = await self._positions_within(timeout_ms)
+            if not before and consumer.assignment():
+                return []
+            try:
+                batches = await consumer.getmany(*before, timeout_ms=timeout_ms, max_records=max_records)
+            except UnicodeDecodeError:
+                batches = await around_the_unreadable(consumer, before, max_records)
         return [
             Message(
-                r.topic, r.partition, r.offset, r.timestamp, r.key, r.value,
+                r.topic,
+                r.partition,
+                r.offset,
+                r.timestamp,
+                r.key,
+                r.value,
                 tuple((name, value or b"") for name, value in r.headers),  # Kafka's headers may be null
             )  # fmt: skip
             for records in batches.values()
             for r in records
         ]
 
-    async def _around_the_unreadable(self, before: Mapping[TopicPartition, int], max_records: int) -> list[Message]:
-        """Read again, one by one; in place of a record that can't be read an empty one, stamped 0, to be refused."""
-        found: list[Message] = []
-        for partition, position in before.items():
-            self.seek(partition, position)
-        for partition in before:
-            try:
-                while len(found) < max_records and (one := await self._fetched(FETCH_WAIT_MS, 1, _theirs(partition))):
-                    found += one
-            except UnicodeDecodeError:
-                offset = self.position(partition) or before[partition]
-                self.seek(partition, offset + 1)
-                found.append(Message(partition.topic, partition.partition, offset, 0, None, b""))
-        return found
+    async def _positions_within(self, timeout_ms: int) -> dict[structs.TopicPartition, int]:
+        """Where each partition continues, as far as that gets known in time: a fetch that fails goes back there."""
+        consumer, known = self._running(), positions(self._running())
+        with suppress(TimeoutError, errors.IllegalStateError):  # the latter of one that has just been taken away
+            async with asyncio.timeout(timeout_ms / 1000):
+                for tp in consumer.assignment() - known.keys():
+                    known[tp] = await consumer.position(tp)
+        return known
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions this consumer reads now."""
@@ -130,9 +129,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
 
     def position(self, partition: TopicPartition) -> int | None:
         """Where the next poll continues; aiokafka's own `position` is a coroutine that waits until it is known."""
-        subscription = self._running()._subscription.subscription  # noqa: SLF001 - no public way to look without waiting
-        state = subscription.assignment.state_value(_theirs(partition)) if subscription.assignment else None
-        return int(state.position) if state is not None and state.has_valid_position else None
+        return positions(self._running()).get(_theirs(partition))
 
     def caught_up(self, partition: TopicPartition) -> bool:
         """Whether the next record would be one that no fetch has told of."""
@@ -196,6 +193,39 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 await callback(frozenset(TopicPartition(*tp) for tp in partitions))
             except Exception as error:  # noqa: BLE001 - aiokafka would only log it; poll raises it
                 self._failure = error
+
+
+def positions(consumer: AIOKafkaConsumer) -> dict[structs.TopicPartition, int]:
+    """Where a consumer's next fetch continues, for each assigned partition in which that is known."""
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - no public way to look without waiting
+    assignment = subscription.assignment if subscription is not None else None
+    states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment else {}
+    return {tp: int(s.position) for tp, s in states.items() if s is not None and s.has_valid_position}
+
+
+async def around_the_unreadable(
+    consumer: AIOKafkaConsumer, before: Mapping[structs.TopicPartition, int], max_records: int
+) -> dict[structs.TopicPartition, list[structs.ConsumerRecord[bytes | None, bytes | None]]]:
+    """Read again after a UnicodeDecodeError, one by one: in place of what can't be read an empty record, stamped 0.
+
+    aiokafka reads the names of headers before anyone sees the record, and one that isn't UTF-8 would stop it for ever.
+    """
+    found: dict[structs.TopicPartition, list[structs.ConsumerRecord[bytes | None, bytes | None]]] = {}
+    for tp, position in before.items():
+        consumer.seek(tp, position)
+    for tp, position in before.items():
+        own = found.setdefault(tp, [])
+        try:
+            while len(own) < max_records and (
+                one := await consumer.getmany(tp, timeout_ms=FETCH_WAIT_MS, max_records=1)
+            ):
+                own += one[tp]
+        except UnicodeDecodeError:
+            offset = positions(consumer).get(tp, position)
+            consumer.seek(tp, offset + 1)
+            empty = structs.ConsumerRecord(tp.topic, tp.partition, offset, 0, 1, None, b"", None, -1, 0, ())
+            own.append(empty)
+    return found
 
 
 async def _drop(consumer: AIOKafkaConsumer) -> None:

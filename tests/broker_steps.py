@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.record.util import calc_crc32c
 
 from streamer.broker import Broker, Consumer, Message, Outgoing, TransactionalProducer
 
@@ -38,3 +43,18 @@ def outgoing(
 ) -> list[Outgoing]:
     """One record for each value, of one session unless told."""
     return [Outgoing(topic, key, value, partition=partition) for value in values]
+
+
+NO_TEXT = "not-utf-8"
+
+
+def damage_header_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a header NO_TEXT leaves as a careless client may send it: no UTF-8, under a valid checksum."""
+    whole = MessageBatch.get_data_buffer
+
+    def damaged(batch: MessageBatch) -> bytes:
+        data = bytearray(whole(batch)).replace(NO_TEXT.encode(), b"\xff" * len(NO_TEXT))
+        struct.pack_into(">I", data, 17, calc_crc32c(bytes(data[21:])))
+        return bytes(data)
+
+    monkeypatch.setattr(MessageBatch, "get_data_buffer", damaged)

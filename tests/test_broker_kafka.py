@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiokafka.producer.message_accumulator import MessageBatch
-from aiokafka.record.util import calc_crc32c
 from pydantic import SecretStr
 
 from streamer.broker import Committed, Outgoing, TopicPartition, TopicSpec
@@ -23,7 +20,7 @@ from streamer.event_time import SystemClock
 from streamer.kafka_options import CONNECT_SECONDS
 from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
-from tests.broker_steps import outgoing, polled, read
+from tests.broker_steps import NO_TEXT, damage_header_names, outgoing, polled, read
 
 
 @pytest_asyncio.fixture
@@ -216,21 +213,13 @@ async def test_a_broker_that_goes_away_and_comes_back_is_found_again(
 async def test_a_record_whose_headers_name_is_no_text_is_handed_out_empty_and_its_neighbours_whole(
     real: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = MessageBatch.get_data_buffer
-
-    def damaged(batch: MessageBatch) -> bytes:
-        """What a careless client may send: a name that isn't UTF-8, under a valid checksum."""
-        data = bytearray(whole(batch)).replace(b"schemz", b"\xff\xfe\xff\xfe\xff\xfe")
-        struct.pack_into(">I", data, 17, calc_crc32c(bytes(data[21:])))
-        return bytes(data)
-
     await real.ensure_topics([TopicSpec(unique, 2)])
-    monkeypatch.setattr(MessageBatch, "get_data_buffer", damaged)
+    damage_header_names(monkeypatch)
     producer = real.producer()
     await producer.start()
     await producer.send(outgoing(unique, [b"other"], partition=1))
     await producer.send(outgoing(unique, [b"before"], partition=0))
-    await producer.send([Outgoing(unique, b"s", b"bad", (("schemz", b"x"),), 0)])
+    await producer.send([Outgoing(unique, b"s", b"bad", ((NO_TEXT, b"x"),), 0)])
     await producer.send(outgoing(unique, [b"after"], partition=0))
     await producer.stop()
     consumer = real.consumer([unique], group=None)

@@ -25,6 +25,7 @@ from streamer.payloads import WorkerReport, encode
 from streamer.records import Record
 from streamer.settings import load_settings
 from streamer.topology import load_topology
+from tests.broker_steps import NO_TEXT, damage_header_names
 from tests.faust_bench import BASE, LIFTED, TOPOLOGY, Bench, held, now_ms, order
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True)]
@@ -87,7 +88,10 @@ async def test_an_item_a_consent_and_a_control_are_in_force_within_a_second(benc
     assert (withdrawn.revision, order(withdrawn)) == (3, BASE)
 
 
-async def test_bad_records_become_dead_letters_and_the_next_one_is_answered(bench: Bench) -> None:
+async def test_bad_records_become_dead_letters_and_the_next_one_is_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage_header_names(monkeypatch)
     key = bench.session.encode()
     whole = encode(
         CandidateList(session_id=bench.session, event_time_ms=now_ms(), request_id="r", user_id="u", items=[])
@@ -98,6 +102,7 @@ async def test_bad_records_become_dead_letters_and_the_next_one_is_answered(benc
         Outgoing("candidates", key, None),
         Outgoing("candidates", key, whole, schema),
         Outgoing("candidates", b"another", whole),
+        Outgoing("candidates", key, whole, ((NO_TEXT, b""),)),
         Outgoing("affect_live", None, b"\xc1"),
     ]
     async with bench.running():
@@ -105,7 +110,7 @@ async def test_bad_records_become_dead_letters_and_the_next_one_is_answered(benc
         letters = await bench.letters(len(bad))
         await bench.request()
         assert len(await bench.lists(1)) == 1
-    assert sorted(letter.reason for letter in letters) == ["undecodable"] * 4 + ["unknown_version"]
+    assert sorted(letter.reason for letter in letters) == ["undecodable"] * 5 + ["unknown_version"]
     assert all(letter.operator == "rank_items" for letter in letters)
 
 
