@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -93,7 +94,10 @@ class Attempts:
         return await step(batch)
 
     def _give_up(self, one: In, error: Exception, refuse: Callable[[In, Refusal], Out]) -> Out:
-        self._context.log.exception("%s: a record failed for good", self._context.operator)
+        frames = "".join(traceback.format_tb(error.__traceback__))  # without the message: it may quote the record
+        self._context.log.error(
+            "%s: a record failed for good: %s\n%s", self._context.operator, type(error).__name__, frames
+        )
         self._breaker.note(failed=True)
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:

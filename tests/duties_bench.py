@@ -55,12 +55,15 @@ class Counted:
     """A real engine, and how many rows it was given by model."""
 
     rows: Counter[str] = Counter()
+    fails_with: str | None = None
 
     def __init__(self, engine: engines.Engine) -> None:
         self.spec, self.backend, self.reasons_against = engine.spec, engine.backend, engine.reasons_against
         self._engine = engine
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        if self.fails_with is not None:
+            raise ValueError(self.fails_with)
         self.rows[self.spec.name] += len(next(iter(inputs.values())))
         return self._engine.infer(inputs)
 
@@ -169,12 +172,16 @@ class Platform:
 
     async def read(self, topic: str, session: str) -> list[Any]:
         """All that a topic holds of a session by now, decoded."""
-        ends = await self.reader.end_offsets()
-        while any((self.reader.position(tp) or 0) < end for tp, end in ends.items()):
-            self.seen += await self.reader.poll(500, 20)
+        await self.read_on()
         kind = self.topology.topics[topic].type
         mine = [m for m in self.seen if m.topic == topic and m.key == session.encode() and m.value]
         return [decode(m.value, kind) for m in mine]
+
+    async def read_on(self) -> None:
+        """Take in all that the operators have written by now."""
+        ends = await self.reader.end_offsets()
+        while any((self.reader.position(tp) or 0) < end for tp, end in ends.items()):
+            self.seen += await self.reader.poll(500, 20)
 
     async def observations(self, session: str, modality: str) -> list[Any]:
         return [o for o in await self.read("observations", session) if o.modality == modality]
@@ -187,9 +194,15 @@ class Platform:
     async def finals(self, session: str, until: Callable[[list[Any]], bool]) -> list[Any]:
         """The finals of a session, once they are like this."""
         async with asyncio.timeout(PATIENCE_S):
-            while not until(found := await self.read("affect_events", session)):  # noqa: ASYNC110 - as above
+            while not until(found := await self.read("affect_events", session)):  # noqa: ASYNC110 - a topic sets none
                 await asyncio.sleep(0.05)
         return found
+
+    async def until_letters(self, session: str, count: int) -> None:
+        """Wait until so many records of a session have become dead letters."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(await self.read("dead_letters", session)) < count:  # noqa: ASYNC110 - a topic sets none
+                await asyncio.sleep(0.05)
 
     async def ranked(self, session: str) -> Any:
         """The list a session gets for three items that differ in mood."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,15 +17,20 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from kernels.jpeg import JpegError
 from operators import consent as gate
+from operators import sense_face
 from operators.consent import Gate, Verdict
+from operators.payloads import VideoFrame
 from operators.rank_items import RankItems
 from operators.sense_face import SenseFace
 from operators.sense_text import SenseText
+from streamer.broker import Outgoing
 from streamer.local_kafka import local_kafka
-from streamer.settings import load_settings
+from streamer.payloads import encode
+from streamer.settings import Settings, load_settings
 from streamer.topology import load_topology
-from tests.duties_bench import AGO_MS, Counted, Platform, felt, frame, now_ms, said
+from tests.duties_bench import AGO_MS, Counted, Platform, felt, frame, now_ms, said, sound
 from tests.faces import portrait
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True), pytest.mark.asyncio(loop_scope="module")]
@@ -47,6 +53,17 @@ async def platform() -> AsyncIterator[Platform]:
 @pytest.fixture
 def session() -> str:
     return f"person-{next(numbers)}"
+
+
+class Overheard(logging.Handler):
+    """All that is logged, at any level, with its tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{self.format(record)}\n"
 
 
 def reasons(observations: Sequence[Any]) -> set[str | None]:
@@ -187,6 +204,44 @@ async def duty_the_ranker_ignores_a_person_in_expressions_only(platform: Platfor
     assert listed.affect_event_id is None
 
 
+async def duty_embeddings_stay_where_they_are_made(platform: Platform, session: str) -> None:
+    await platform.consent(session)
+    await platform.media(session)
+    for modality in ("face", "voice", "text"):
+        read = [o for o in await platform.observations(session, modality) if not o.absent]
+        assert read
+        assert all(o.embedding is None for o in read)
+
+
+async def duty_media_and_words_reach_no_other_topic_and_no_log(platform: Platform, session: str) -> None:
+    bait = f"secret-of-{session}"
+    data, key, at_ms = bait.encode() * 3, session.encode(), now_ms()
+    bad = [
+        frame(session, at_ms, data=data),
+        frame(session, at_ms + 1, data=frame(session, at_ms).data[:200] + data),
+        sound(session, at_ms, data=data + b"." * (len(data) % 2 + 1)),
+        sound(session, at_ms, data=data, sample_rate_hz=8000),
+        said(session, at_ms, bait),
+    ]
+    topics = ["video_frames", "video_frames", "audio_chunks", "audio_chunks", "chat_messages"]
+    whole = [Outgoing(t, key, encode(p)) for t, p in zip(topics, bad, strict=True)]
+    cut = [Outgoing(o.topic, o.key, (o.value or b"")[:-7], (("schema", b"?"),)) for o in whole]
+    cut += [Outgoing(o.topic, o.key, (o.value or b"")[:-7]) for o in whole]
+    log = Overheard()
+    Counted.fails_with = f"could not read {bait}"
+    logging.getLogger().addHandler(log)
+    try:
+        await platform.consent(session)
+        await platform.producer.send([*whole, *cut])
+        await platform.until_letters(session, len(whole) + len(cut))
+    finally:
+        logging.getLogger().removeHandler(log)
+        Counted.fails_with = None
+    assert not [m for m in platform.seen if bait.encode() in (m.value or b"")]
+    assert bait not in log.text
+    assert "failed for good" in log.text
+
+
 def _everything_is_allowed(patch: Patch) -> None:
     patch.setattr(Gate, "_consented", lambda *_: Verdict(None))
 
@@ -248,6 +303,18 @@ def _the_ranker_does_not_ask(patch: Patch) -> None:
     patch.setattr(RankItems, "_may_use_affect", lambda *_: True)
 
 
+def _embeddings_are_asked_for(patch: Patch) -> None:
+    read = Settings.__getattribute__
+    patch.setattr(Settings, "__getattribute__", lambda self, name: name == "embeddings" or read(self, name))
+
+
+def _complaints_quote_what_they_complain_of(patch: Patch) -> None:
+    def quoted(picture: VideoFrame) -> None:
+        raise JpegError(repr(picture.data))
+
+    patch.setattr(sense_face, "_decoded", quoted)
+
+
 WITHOUT: dict[Duty, Callable[[Patch], None]] = {
     duty_without_consent_no_encoder_is_called: _everything_is_allowed,
     duty_nothing_leaves_before_a_disclosure_is_recorded: _nobody_need_be_told,
@@ -261,6 +328,8 @@ WITHOUT: dict[Duty, Callable[[Patch], None]] = {
     duty_what_was_captured_while_the_switch_was_off_stays_unread: _the_switch_is_forgotten,
     duty_expressions_only_holds_to_the_end: _every_mode_is_full,
     duty_the_ranker_ignores_a_person_in_expressions_only: _the_ranker_does_not_ask,
+    duty_embeddings_stay_where_they_are_made: _embeddings_are_asked_for,
+    duty_media_and_words_reach_no_other_topic_and_no_log: _complaints_quote_what_they_complain_of,
 }
 
 

@@ -13,7 +13,7 @@ from streamer.local_kafka import LocalKafka
 from streamer.retention import Kept, lines_of, media_lines, read_kept
 from streamer.settings import load_settings
 from streamer.topology import load_topology
-from tests.media_witness import MARKERS, lies_on_disk, put_ms
+from tests.media_witness import DELETED, MARKERS, lies_on_disk, put_ms
 
 
 def kept(**changes: int) -> Kept:
@@ -80,3 +80,12 @@ async def test_raw_media_is_off_the_disk_90_s_after_it_came(kafka: LocalKafka) -
         assert clock.perf_ms() - put_ms[kafka.address] < retention.PROMISED_MS
         await clock.sleep_ms(500)
     assert clock.perf_ms() - put_ms[kafka.address] > retention.WAY_OUT["retention.ms"]
+
+
+@pytest.mark.kafka
+@pytest.mark.last
+async def test_what_a_deletion_has_replaced_is_off_the_disk_once_a_later_record_has_come(kafka: LocalKafka) -> None:
+    clock = SystemClock()
+    while lies_on_disk(kafka, DELETED):
+        assert clock.perf_ms() - put_ms[kafka.address] < 60_000, "Kafka looks every 15 s"
+        await clock.sleep_ms(500)
