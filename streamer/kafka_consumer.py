@@ -85,14 +85,19 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         if self._failure:
             failure, self._failure = self._failure, None
             raise failure
-        async with self._broker.answering(kafka_options.ANSWER_SECONDS + timeout_ms / 1000):
+        async with self._broker.answering(JOIN_SECONDS + timeout_ms / 1000):  # getmany waits for a rebalance to end
             consumer = self._running()
             before = await self._positions_within(timeout_ms)
-            if not before and consumer.assignment():
+            held = _assignment(consumer)
+            if held and not before:
                 return []
             try:
                 batches = await consumer.getmany(*before, timeout_ms=timeout_ms, max_records=max_records)
             except UnicodeDecodeError:
+                if (
+                    _assignment(consumer) is not held
+                ):  # what was drained with it can't be found again but from the commit
+                    raise FencedError("a rebalance came between, so it is read again") from None
                 batches = await around_the_unreadable(consumer, before, max_records)
         return [
             Message(
@@ -197,10 +202,14 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
 
 def positions(consumer: AIOKafkaConsumer) -> dict[structs.TopicPartition, int]:
     """Where a consumer's next fetch continues, for each assigned partition in which that is known."""
-    subscription = consumer._subscription.subscription  # noqa: SLF001 - no public way to look without waiting
-    assignment = subscription.assignment if subscription is not None else None
+    assignment = _assignment(consumer)
     states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment else {}
     return {tp: int(s.position) for tp, s in states.items() if s is not None and s.has_valid_position}
+
+
+def _assignment(consumer: AIOKafkaConsumer) -> Any:
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - no public way to look without waiting
+    return subscription.assignment if subscription is not None else None
 
 
 async def around_the_unreadable(
