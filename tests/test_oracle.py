@@ -61,7 +61,7 @@ def facts(finals: Sequence[Final], *, of: Callable[[int], Any], session: str | N
     )  # fmt: skip
 
 
-@examples(100)
+@examples(250)
 @given(logs, rules)
 def test_any_log_gives_exactly_the_finals_and_refusals_of_the_oracle(log: list[Entry], rules: Rules) -> None:
     expected = reading_of(log, rules)
@@ -70,7 +70,7 @@ def test_any_log_gives_exactly_the_finals_and_refusals_of_the_oracle(log: list[E
     assert refused == expected.refused
 
 
-@examples(80)
+@examples(150)
 @given(logs, rules, st.data())
 def test_read_again_from_two_horizons_before_any_record_nothing_after_it_changes(
     log: list[Entry], rules: Rules, data: st.DataObject
@@ -85,7 +85,7 @@ def test_read_again_from_two_horizons_before_any_record_nothing_after_it_changes
     assert {o: why for o, why in refused.items() if o > written_to} == late
 
 
-@examples(60)
+@examples(100)
 @given(steps, clocks_ms, rules, st.sampled_from([-100_000, -1400, 900, 100_000]))
 def test_one_sessions_clock_changes_no_other_sessions_finals(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, wrong_ms: int
@@ -97,7 +97,7 @@ def test_one_sessions_clock_changes_no_other_sessions_finals(
         assert facts(lied, of=int, session=session) == facts(finals, of=int, session=session)
 
 
-@examples(60)
+@examples(100)
 @given(steps, clocks_ms, rules, st.lists(st.tuples(st.integers(0, 59), st.integers(1, 59)), min_size=1, max_size=5))
 def test_repeats_anywhere_within_the_horizon_change_no_final(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, where: list[tuple[int, int]]
@@ -122,7 +122,7 @@ def facts_by_payload(log: Sequence[Entry], rules: Rules) -> list[Any]:
     return facts(read(log, rules)[0], of=lambda offset: str(payloads[offset]))
 
 
-@examples(20)
+@examples(40)
 @given(steps, clocks_ms, rules, st.integers(0, 9))
 def test_reordering_that_keeps_raises_instants_and_sides_changes_no_final(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, first: int
@@ -169,7 +169,7 @@ short = st.lists(
 )
 
 
-@examples(40)
+@examples(60)
 @given(short, rules)
 def test_the_oracle_agrees_with_a_walk_through_every_millisecond(script: list[Step], rules: Rules) -> None:
     log = as_log(said(script))
@@ -275,8 +275,14 @@ def test_a_window_that_was_closed_is_never_opened_again() -> None:
 @pytest.mark.parametrize(("later_ms", "why"), [(59_999, "duplicate"), (60_000, None)])
 def test_a_repeat_is_one_within_the_horizon_its_start_excluded(later_ms: int, why: str | None) -> None:
     ahead = one("face", 160_000)
-    log = [Entry(0, 100_000, ahead), Entry(1, 100_000 + later_ms, ahead)]
-    assert read(log, PLAIN)[1] == {0: "clock_skew"} | ({1: why} if why else {})
+    log = [Entry(0, 100_000, ahead), Entry(1, 159_500, one("voice", 159_500)), Entry(2, 100_000 + later_ms, ahead)]
+    assert read(log, PLAIN)[1] == {0: "clock_skew"} | ({2: why} if why else {})
+
+
+@pytest.mark.parametrize(("at_ms", "why"), [(105_000, None), (105_001, "clock_skew"), (85_000, None), (84_999, "late")])
+def test_exactly_max_skew_ahead_and_max_delay_behind_are_still_in_order(at_ms: int, why: str | None) -> None:
+    log = [Entry(0, 100_000, one("face", at_ms))]
+    assert read(log, PLAIN)[1] == reading_of(log, PLAIN).refused == ({0: why} if why else {})
 
 
 def test_a_repeat_of_a_record_that_was_refused_is_a_repeat_too() -> None:

@@ -21,7 +21,7 @@ def check_refusals(job: Job, outcome: Outcome, rules: Rules, *, exactly: bool) -
         assert set(outcome.refused.values()) <= {1}
 
 
-@examples(25)
+@examples(60)
 @given(steps, clocks_ms, rules, days)
 def test_exactly_once_loses_and_repeats_no_final_and_each_is_the_oracles_byte_for_byte(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, day: Day
@@ -34,7 +34,7 @@ def test_exactly_once_loses_and_repeats_no_final_and_each_is_the_oracles_byte_fo
     check_refusals(job, outcome, rules, exactly=True)
 
 
-@examples(25)
+@examples(60)
 @given(steps, clocks_ms, rules, days)
 def test_at_least_once_loses_no_final_and_repeats_one_only_as_it_was(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, day: Day
