@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.fault_workers import Worker
 from streamer.local_kafka import LocalKafka
 
-ZOMBIE_S = (10.5, 15)  # beyond the session timeout of 10 s
+ZOMBIES_S = ((9.6, 10.1), (10.5, 15))  # as its session times out at 10 s, or well after
 BEHIND_S = 3
 CATCHING_UP_S = (0.02, 0.12)
 AWAY_S = 5
@@ -37,6 +37,12 @@ class Stage:
         worker = Worker(self.topology, self.kafka.address, self.folder / f"{name}.log", name if named else None)
         self.workers.append(worker)
         return worker
+
+    def twin_of(self, worker: Worker) -> Worker:
+        """A worker to be started under the name of another one."""
+        twin = Worker(self.topology, self.kafka.address, self.folder / f"{worker.name}-twin.log", worker.name)
+        self.workers.append(twin)
+        return twin
 
     async def clear(self) -> None:
         """End every worker, whatever its state."""
@@ -81,17 +87,16 @@ async def _lose_worker(stage: Stage, seconds: float) -> None:
 
 
 async def _zombie(stage: Stage, seconds: float) -> None:
-    turns = max(int(seconds // 28), 1)
-    for turn in range(turns):
-        await asyncio.sleep(5 + stage.dice.uniform(0, 1))
-        worker, stopped_s = stage.workers[turn % len(stage.workers)], stage.dice.uniform(*ZOMBIE_S)
+    for turn in range(max(int(seconds // 25), 2)):
+        await asyncio.sleep(3 + stage.dice.uniform(0, 1))
+        worker, stopped_s = stage.workers[turn % len(stage.workers)], stage.dice.uniform(*ZOMBIES_S[turn % 2])
         await _fill_hands(worker, stage.dice)
         stage.tell(f"SIGSTOP {worker.name}, with its hands full, for {stopped_s:.1f} s")
         worker.pause()
         await asyncio.sleep(stopped_s)
         stage.tell(f"SIGCONT {worker.name}")
         worker.wake()
-        await asyncio.sleep(4)
+        await asyncio.sleep(5)
 
 
 async def _fill_hands(worker: Worker, dice: random.Random) -> None:
@@ -100,6 +105,18 @@ async def _fill_hands(worker: Worker, dice: random.Random) -> None:
     await asyncio.sleep(BEHIND_S)
     worker.wake()
     await asyncio.sleep(dice.uniform(*CATCHING_UP_S))
+
+
+async def _twin(stage: Stage, seconds: float) -> None:
+    for turn in range(2):
+        await asyncio.sleep(seconds / 6 + stage.dice.uniform(0, 1))
+        worker = stage.workers[turn]
+        stage.tell(f"start another {worker.name} while the first goes on")
+        twin = stage.twin_of(worker)
+        await twin.start()
+        await asyncio.sleep(seconds / 6)
+        stage.tell(f"kill -9 the first {worker.name}")
+        await worker.kill()
 
 
 async def _kill_broker(stage: Stage, seconds: float) -> None:
@@ -145,7 +162,8 @@ CASES = {
     "control": Case("undisturbed", _nothing, shortest_s=15),
     "kill_worker": Case("kill -9 a worker, three times; started again at once under its name", _kill_worker),
     "lose_worker": Case("kill -9 a worker; another takes over after the session timeout", _lose_worker, static=False),
-    "zombie": Case("a busy worker stopped for longer than its session timeout and woken, in turn", _zombie),
+    "zombie": Case("a busy worker stopped for longer than its session timeout and woken", _zombie, shortest_s=50),
+    "twin": Case("a worker started under the name of one that runs", _twin),
     "kill_broker": Case(f"kill -9 each broker in turn; started again {AWAY_S} s later", _kill_broker),
     "churn": Case("a worker joins or leaves every 5 s, for a minute", _churn, static=False, shortest_s=60),
     "restart_all": Case("kill -9 all workers, later all brokers; started again at once", _restart_all),
