@@ -135,22 +135,33 @@ def test_a_load_is_the_same_each_time_and_every_partition_gets_its_kinds_of_sess
         assert [s.at_ms for s in said] == sorted(s.at_ms for s in said)
 
 
-async def kill_one_and_stop_the_other(stage: Stage, seconds: float) -> None:
+def words_of_workers(folder: Path) -> str:
+    return "".join(log.read_text() for log in folder.glob("*.log"))
+
+
+async def kill_stop_and_double(stage: Stage, seconds: float) -> None:
     del seconds
     await asyncio.sleep(2.7)
-    await stage.workers[0].kill()
-    await stage.workers[0].start()
+    first, second = stage.workers
+    await first.kill()
+    await first.start()
     await asyncio.sleep(1)
-    stage.workers[1].pause()
-    await asyncio.sleep(STOPPED_S)
-    stage.workers[1].wake()
+    second.pause()
+    twin = stage.twin_of(first)
+    until = asyncio.create_task(asyncio.sleep(STOPPED_S))
+    await twin.start()
+    await asyncio.sleep(3)
+    await first.kill()
+    await until
+    second.wake()
 
 
 @pytest.mark.kafka
-async def test_a_worker_killed_in_mid_window_and_one_that_was_stopped_and_woken_harm_no_final(tmp_path: Path) -> None:
-    case = Case("in short", kill_one_and_stop_the_other)
+async def test_a_worker_killed_in_mid_window_a_zombie_and_two_of_one_name_harm_no_final(tmp_path: Path) -> None:
+    case = Case("in short", kill_stop_and_double)
     run = await measure(case, TOPOLOGY, tmp_path, nodes=1, verification=False, seconds=20, seed=1)
     assert run.judgement.good, run.judgement.examples
     assert run.judgement.finals > 300
     assert run.gap_s > STOPPED_S - 3, "nobody was stopped"
+    assert "somebody else owns it now" in words_of_workers(tmp_path), "nobody was fenced"
     assert "| in short | 1 | off |" in "\n".join(table([run]))
