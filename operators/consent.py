@@ -85,7 +85,7 @@ def audited(
     """A decision in, its entry for the topic `audit` out, about the record's key; none where there is no such topic."""
     if not context.audits:
         return []
-    told = {"operator": context.operator, **detail}
+    told = {"operator": context.operator, "worker": context.settings.worker_name(), **detail}
     entry = AuditEntry(event_time_ms=context.clock.now_ms(), kind=kind, subject=record.key, detail=told)
     return [record.derive(entry, AUDIT)]
 
@@ -237,13 +237,15 @@ class Gate:
 
     def _decide(self, record: Record[Any], consent: object, verdict: Verdict) -> None:
         """Note what consent allows of a session now, where it differs from what was noted last."""
+        if not self._context.audits:
+            return
         decision = {"modality": self._modality, "decision": "allowed" if verdict.allowed else "refused"}
         decision |= {"mode": verdict.mode} if verdict.reason is None else {"reason": verdict.reason}
         if isinstance(consent, Consent):
             decision["disclosure_version"] = consent.disclosure_version or "none"
         if not verdict.disclosed:
             decision["disclosed"] = "no"
-        if self._context.audits and self._decided.get(record.key) != decision:
+        if self._decided.get(record.key) != decision:
             self._decided[record.key] = decision
             self._decisions += audited(self._context, record, "consent", decision)
 

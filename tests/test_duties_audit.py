@@ -84,7 +84,7 @@ async def decides_once_for_each_change(platform: Platform, session: str) -> None
         await platform.processed("chat_messages", said(session, now_ms()))
     await platform.consent(session, modalities=["face"], disclosure_version="v2")
     await platform.processed("chat_messages", said(session, now_ms()))
-    told = {"operator": "sense_text", "modality": "text"}
+    told = {"operator": "sense_text", "worker": platform.settings.worker_name(), "modality": "text"}
     assert await entries(platform, session, "consent") == [
         {**told, "decision": "allowed", "mode": "full", "disclosure_version": "v1"},
         {**told, "decision": "refused", "reason": "no_consent", "disclosure_version": "v2"},
@@ -102,11 +102,9 @@ async def test_switches_and_overrides_of_ranking_are_told_by_whom_they_stop(plat
         await platform.control(**changes)
         await asyncio.sleep(0.05)  # the tables are known; what they made operators write is on its way
     found = (await entries(platform, "affect", "override"))[before:]
-    assert {"operator": "sense_text", "sensing": "off"} in found
-    assert {"operator": "sense_text", "sensing": "on"} in found
-    ranking = [e for e in found if e["operator"] == "rank_items"]
-    assert ranking[0] == {"operator": "rank_items", "policy": "noop@1", "goal": "lift", "cap": "0.2"}
-    assert ranking[1] == {"operator": "rank_items", "policy": "affect@1", "goal": "off", "cap": "0.3"}
+    assert [e["sensing"] for e in found if e["operator"] == "sense_text"] == ["off", "on"]
+    ranking = [(e["policy"], e["goal"], e["cap"]) for e in found if e["operator"] == "rank_items"]
+    assert ranking == [("noop@1", "lift", "0.2"), ("affect@1", "off", "0.3")]
 
 
 async def test_a_use_that_is_refused_is_told_and_refused_all_the_same_where_it_cannot_be(
