@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -37,6 +39,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True), pytest
 
 Duty = Callable[[Platform, str], Awaitable[None]]
 Patch = pytest.MonkeyPatch
+TESTS = Path(__file__).parent
 numbers = itertools.count()
 
 
@@ -353,3 +356,11 @@ async def test_without_its_check_the_duty_is_seen_to_fail(
 
 async def test_every_duty_of_this_file_has_its_check_taken_out_once() -> None:
     assert set(WITHOUT) == {found for name, found in globals().items() if name.startswith("duty_")}
+
+
+async def test_the_page_names_tests_that_exist() -> None:
+    page = (TESTS.parent / "docs" / "responsible_use.md").read_text(encoding="utf-8")  # noqa: ASYNC240 - small
+    named = set(re.findall(r"`((?:test|duty)_\w+)`", page))
+    written = "".join(path.read_text(encoding="utf-8") for path in TESTS.glob("test_*.py"))
+    assert named >= {duty.__name__ for duty in WITHOUT}
+    assert {name for name in named if f"def {name}(" not in written} == set()

@@ -52,6 +52,7 @@ async def bench(kafka: LocalKafka, picture: Path, unique: str) -> AsyncIterator[
 def run(kafka: LocalKafka, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`streamer forget` with arguments; what it prints, to a person and to a pipe."""
     monkeypatch.setenv("STREAMER_BROKERS", kafka.address)
+    monkeypatch.setattr(forget, "OPERATORS_NEED_MS", 400)  # eight turns of a host's
 
     def command(*arguments: str) -> str:
         assert main(["forget", "--topology", str(picture), *arguments]) == 0
