@@ -34,7 +34,7 @@ def examples(number: int) -> settings:
 
 @dataclass(frozen=True)
 class Step:
-    """Records to append: `flow` of them, one each 100 ms as from a camera, the first `gap_ms` after the step before.
+    """Records to append: the first `gap_ms` after the step before; readings `flow` times, each 100 ms, as of a camera.
 
     They are of events `lag_ms` ago, and stamped `slip_ms` wrong. A `repeat` says again what was said `back` records
     before; a `withdrawal` takes back its modality.
@@ -130,7 +130,7 @@ def said(script: Sequence[Step], clocks_ms: Sequence[int] = (0,) * len(SESSIONS)
     turns = [
         (begin + step.gap_ms + FLOW_MS * turn, n, step)
         for n, (begin, step) in enumerate(zip(begins, script, strict=False))
-        for turn in range(step.flow)
+        for turn in range(step.flow if step.kind in ("reading", "absent") else 1)
     ]
     found = list[tuple[int, Any]]()
     for at_ms, _, step in sorted(turns, key=lambda turn: turn[:2]):

@@ -27,6 +27,7 @@ from tests.oracle_logs import (
     steps,
 )
 
+pytestmark = pytest.mark.timeout(600)  # a failing log takes up to five minutes to shrink
 THE_END = (START_MS + 1_000_000, None)  # a tick by which every window is closed
 logs = st.builds(lambda script, clocks: as_log(said(script, clocks)), steps, clocks_ms)
 
@@ -127,17 +128,24 @@ def facts_by_payload(log: Sequence[Entry], rules: Rules) -> list[Any]:
 def test_reordering_that_keeps_raises_instants_and_sides_changes_no_final(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, first: int
 ) -> None:
-    """Two neighbours change places; a withdrawal is not moved: what came before it is what it takes back."""
+    """Two neighbours change places; a withdrawal is not moved: what came before it is what it takes back.
+
+    Who was active at the instant may change with the moment of a raise; no event tells of it.
+    """
     plain = [*said(script, clocks), THE_END]
     log = as_log(plain)
-    told, expected = verdicts(log, reading_of(log, rules)), facts_by_payload(log, rules)
+    told, expected = verdicts(log, reading_of(log, rules)), of_events(log, rules)
     for at in range(first, len(plain) - 1, 10):
         (early_ms, one), (late_ms, other) = plain[at : at + 2]
         if one is None or other is None or one == other or rules.revokes(one) or rules.revokes(other):
             continue
         moved = as_log([*plain[:at], (early_ms, other), (late_ms, one), *plain[at + 2 :]])
         if verdicts(moved, reading_of(moved, rules)) == told:
-            assert facts_by_payload(moved, rules) == expected
+            assert of_events(moved, rules) == expected
+
+
+def of_events(log: Sequence[Entry], rules: Rules) -> list[Any]:
+    return [fact[:-1] for fact in facts_by_payload(log, rules)]
 
 
 def verdicts(log: Sequence[Entry], reading: Reading) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from streamer.payloads import encode
 from tests.days import Day, Job, Outcome, days, expected, fusion, run, sums
 from tests.oracle import Rules
 from tests.oracle_logs import Step, clocks_ms, examples, rules, said, steps
+
+pytestmark = pytest.mark.timeout(600)  # a failing day takes up to five minutes to shrink
 
 
 def check_refusals(job: Job, outcome: Outcome, rules: Rules, *, exactly: bool) -> None:
