@@ -57,6 +57,7 @@ def operator_entry(context: Context) -> AuditEntry:
     for name, backend in runs.backends.items():
         detail[name] += f" on {backend}, licence {runs.licences.get(name, 'not said')}"
     detail |= {f"not {backend}": "; ".join(reasons) for backend, reasons in runs.reasons_against.items()}
+    detail["worker"] = context.settings.worker_name()
     kind, now_ms = ("model" if runs.backends else "policy"), context.clock.now_ms()
     return AuditEntry(event_time_ms=now_ms, kind=kind, subject=context.operator, detail=detail)  # type: ignore[arg-type] # two of its kinds
 
@@ -89,9 +90,10 @@ async def note_start(
     now_ms = contexts[0].clock.now_ms()
     entries = [settings_entry(topology, settings, [c.operator for c in contexts], now_ms)]
     entries += [operator_entry(context) for context in contexts if context.runs.models]
+    worker = {"worker": settings.worker_name()}
     refusals = dict.fromkeys(str(failure) for failure in failures if isinstance(failure, RefusedUseError))
     entries += [
-        AuditEntry(event_time_ms=now_ms, kind="refusal", subject=str(topology.app), detail={"refused": why})
+        AuditEntry(event_time_ms=now_ms, kind="refusal", subject=str(topology.app), detail=worker | {"refused": why})
         for why in refusals
     ]
     if failures and not refusals:

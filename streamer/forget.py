@@ -64,33 +64,14 @@ def changelogs(topology: Topology) -> list[str]:
     return [f"{topology.app}-{o.name}-state-changelog" for o in topology.operators.values() if o.host == "faust"]
 
 
-async def find(
-    broker: KafkaBroker, topology: Topology, ids: Collection[str], recordings: Collection[Path] = ()
-) -> Found:
-    """Ids of users or sessions to their sessions, and to all that Kafka holds of those.
+async def find(broker: KafkaBroker, topology: Topology, who: str, recordings: Collection[Path] = ()) -> Found:
+    """A user's or a session's id to the sessions of that person, and to all that Kafka holds of them.
 
     Raises:
         StreamerError: nobody answers, this user may not read, or a recording can't be read.
     """
-    sessions = {s for path in recordings for s in _recorded(path, topology, ids)}
-    by_session: dict[str, dict[bytes, Held]] = {}
-    people = [t.name for t in topology.topics.values() if t.keyed_by_session or not t.compact]
-    for name in (*people, *changelogs(topology)):
-        topic, own = topology.topics.get(name), by_session.setdefault(name, {})
-        try:
-            async for message in read_to_end(broker, [name]):
-                key = message.key or b""
-                held = own.setdefault(key.partition(b"\0")[0], Held())
-                held.records += message.value is not None
-                held.newest_ms = max(held.newest_ms, message.timestamp_ms)
-                held.keys[key] = message.value is not None
-                if topic is not None and names_users(topic) and user_of(topic, message) in ids:
-                    sessions.add(key.decode(errors="surrogateescape"))
-        except TopicMismatchError:  # nobody has made it: nothing is held there
-            continue
-    sessions |= {s for s in ids if any(_bytes(s) in own for own in by_session.values())}
-    held_of = {name: _together(own, sessions) for name, own in by_session.items()}
-    return Found(frozenset(sessions), {name: held for name, held in held_of.items() if held.newest_ms})
+    recorded = {s for path in recordings for s in _recorded(path, topology, who)}
+    return await _look(broker, topology, recorded, who)
 
 
 async def forget(
@@ -107,13 +88,37 @@ async def forget(
     logs = changelogs(topology)
     await _delete(broker, topology, found, tables)
     await clock.sleep_ms(OPERATORS_NEED_MS)
-    await _delete(broker, topology, await find(broker, topology, found.sessions), logs)
+    await _delete(broker, topology, await _look(broker, topology, found.sessions), logs)
     cut = {path: n for path in recordings if (n := forget_sessions(path, found.sessions))}
-    left = (await find(broker, topology, found.sessions)).held
-    erased = {n: _alive(found.held.get(n, Held())) - _alive(left.get(n, Held())) for n in (*tables, *logs)}
-    if AUDIT in topology.topics and (any(erased.values()) or cut):
+    erased = {name: n for name in (*tables, *logs) if (n := sum(found.held.get(name, Held()).keys.values()))}
+    if AUDIT in topology.topics and (erased or cut):
         await write(broker, [_entry(session, clock.now_ms()) for session in sorted(found.sessions)])
-    return Forgotten({name: n for name, n in erased.items() if n}, cut, left, await read_kept(broker, sorted(left)))
+    left = (await _look(broker, topology, found.sessions)).held
+    return Forgotten(erased, cut, left, await read_kept(broker, sorted(left)))
+
+
+async def _look(broker: KafkaBroker, topology: Topology, sessions: Collection[str], who: str | None = None) -> Found:
+    """What Kafka holds of these sessions, of the one of this id, and of those of the user of this id."""
+    sessions = set(sessions)
+    by_session: dict[str, dict[bytes, Held]] = {}
+    people = [t.name for t in topology.topics.values() if t.keyed_by_session or not t.compact]
+    for name in (*people, *changelogs(topology)):
+        topic, own = topology.topics.get(name), by_session.setdefault(name, {})
+        try:
+            async for message in read_to_end(broker, [name]):
+                key = message.key or b""
+                held = own.setdefault(key.partition(b"\0")[0], Held())
+                held.records += message.value is not None
+                held.newest_ms = max(held.newest_ms, message.timestamp_ms)
+                held.keys[key] = message.value is not None
+                if who and topic is not None and names_users(topic) and user_of(topic, message) == who:
+                    sessions.add(key.decode(errors="surrogateescape"))
+        except TopicMismatchError:  # nobody has made it: nothing is held there
+            continue
+    if who and any(_bytes(who) in own for own in by_session.values()):
+        sessions.add(who)
+    held_of = {name: _together(own, sessions) for name, own in by_session.items()}
+    return Found(frozenset(sessions), {name: held for name, held in held_of.items() if held.newest_ms})
 
 
 async def _delete(broker: KafkaBroker, topology: Topology, found: Found, topics: Collection[str]) -> None:
@@ -127,10 +132,6 @@ async def _delete(broker: KafkaBroker, topology: Topology, found: Found, topics:
         await producer.stop()
 
 
-def _alive(held: Held) -> int:
-    return sum(held.keys.values())
-
-
 def _entry(session: str, now_ms: int) -> AuditEntry:
     detail = {"decision": "forgotten", "by": "streamer forget"}
     return AuditEntry(event_time_ms=now_ms, kind="override", subject=session, detail=detail)
@@ -140,13 +141,13 @@ def _partition(key: bytes, topology: Topology) -> int:
     return partition_for(key.partition(b"\0")[0], topology.partitions)
 
 
-def _recorded(path: Path, topology: Topology, ids: Collection[str]) -> Iterable[str]:
-    """The sessions of a recording that are named by these ids, or belong to users of these ids."""
+def _recorded(path: Path, topology: Topology, who: str) -> Iterable[str]:
+    """The sessions of a recording that have this id, or belong to the user of this id."""
     for message in Recording(path).messages():
         topic, session = topology.topics.get(message.topic), (message.key or b"").decode(errors="surrogateescape")
         if topic is None or not topic.keyed_by_session:
             continue
-        if session in ids or (names_users(topic) and user_of(topic, message) in ids):
+        if session == who or (names_users(topic) and user_of(topic, message) == who):
             yield session
 
 

@@ -48,7 +48,7 @@ async def _audit(topology: Topology, settings: Settings, wanted: Wanted, as_json
 async def _forget(topology: Topology, settings: Settings, who: str, folder: Path | None, *, yes: bool) -> int:
     recordings = await asyncio.to_thread(find_recordings, folder)
     async with kafka(settings, own=False) as joined:
-        found = await find(joined, topology, [who], recordings)
+        found = await find(joined, topology, who, recordings)
         if not found.sessions:
             say(f"nothing is held of a user or session {who}: there is nothing to forget (ids are compared exactly)")
             return 0

@@ -148,6 +148,21 @@ async def test_recordings_lose_the_person_and_keep_the_others(bench: Bench, run:
     printed = await asyncio.to_thread(run, "ann", "--yes", "--recordings", str(tmp_path))
     assert f"erased from {path}: 2 records" in printed
     assert [m.key for m in Recording(path).messages()] == [b"b"]
+    assert f"erased from {path}: 1 record" in await asyncio.to_thread(run, "b", "--yes", "--recordings", str(tmp_path))
+
+
+async def test_a_user_whose_id_is_a_session_of_somebody_else_costs_the_other_nothing(bench: Bench, run: Run) -> None:
+    # both are shown before anything is erased; what is looked up later goes by session alone
+    mine, theirs = bench.session, f"{bench.session}-theirs"
+    bench.session = theirs
+    await bench.consent(user_id=mine)
+    bench.session = mine
+    found = await forget.find(bench.broker, bench.topology, f"person-{bench.topology.app}")
+    assert found.sessions == {mine}
+    await asyncio.to_thread(run, f"person-{bench.topology.app}", "--yes")
+    assert await latest(bench, "consents") == {mine.encode(): None}
+    bench.session = theirs
+    assert None not in (await latest(bench, "consents")).values()
 
 
 def test_somebody_unknown_is_said_to_be_unknown(bench: Bench, run: Run) -> None:
