@@ -98,8 +98,10 @@ class KafkaProducer:
             raise PayloadError("empty", f"a record of topic {m.topic} has neither key nor value")
         if m.partition is not None and m.partition not in await producer.partitions_for(m.topic):
             raise TopicMismatchError(f"topic {m.topic} at {self._address} has no partition {m.partition}")
-        pending: Awaitable[object] = await producer.send(m.topic, m.value, m.key, m.partition, headers=list(m.headers))
-        return pending
+        pending = await producer.send(m.topic, m.value, m.key, m.partition, headers=list(m.headers))
+        pending.add_done_callback(_heard)
+        found: Awaitable[object] = pending
+        return found
 
 
 class KafkaTransactions(KafkaProducer):
@@ -184,12 +186,19 @@ class KafkaTransactions(KafkaProducer):
             yield producer
         except (PayloadError, TopicMismatchError):
             raise
-        except FENCED:
+        except (*FENCED, errors.IllegalOperation, AssertionError):
+            # the last two are aiokafka's words where its sender has failed since the step before, or within this one
             self._over = True
             raise fenced from None
         except BaseException:
             self._over = True
             raise
+
+
+def _heard(pending: asyncio.Future[object]) -> None:
+    """Take note of an error, or asyncio tells of it where a record before this one has failed already."""
+    if not pending.cancelled():
+        pending.exception()
 
 
 async def ended(stopping: Awaitable[None], drop: Callable[[], Awaitable[None]] | None) -> None:

@@ -8,14 +8,16 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from streamer.broker import Committed, Outgoing, TopicPartition, TopicSpec
 from streamer.broker_kafka import KafkaBroker
-from streamer.errors import BrokerUnreachableError, ConfigurationError, TopicMismatchError
+from streamer.errors import BrokerUnreachableError, ConfigurationError, FencedError, TopicMismatchError
 from streamer.event_time import SystemClock
 from streamer.kafka_options import CONNECT_SECONDS
 from streamer.local_kafka import LocalKafka, local_kafka
@@ -228,3 +230,24 @@ async def test_a_record_whose_headers_name_is_no_text_is_handed_out_empty_and_it
     await consumer.stop()
     assert [(m.offset, m.value) for m in found if m.partition == 0] == [(0, b"before"), (1, b""), (2, b"after")]
     assert [m.value for m in found if m.partition == 1] == [b"other"]
+
+
+@pytest.mark.kafka
+async def test_an_owner_that_is_fenced_between_two_records_of_one_send_is_told_so(
+    real: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await real.ensure_topics([TopicSpec(unique, 1)])
+    first, second = (real.transactional(unique, group=unique) for _ in range(2))
+    await first.start()
+    await second.start()
+    append = AIOKafkaProducer.send
+
+    async def append_late(*args: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return await append(*args, **options)
+
+    monkeypatch.setattr(AIOKafkaProducer, "send", append_late)
+    with pytest.raises(FencedError):
+        await first.send(outgoing(unique, [b"one", b"two"]))
+    await first.stop()
+    await second.stop()
