@@ -185,3 +185,29 @@ async def test_a_topology_without_the_topic_works_and_says_that_nothing_is_kept(
     assert stored.messages("affect_events")
     with pytest.raises(KeyError):
         stored.messages("audit")
+
+
+@pytest.mark.parametrize("command", [["audit"], ["forget", "somebody", "--yes"]])
+@pytest.mark.parametrize(
+    ("brokers", "code", "words"), [("127.0.0.1:9", 69, "127.0.0.1:9"), (None, 78, "STREAMER_BROKERS")]
+)
+def test_a_command_without_its_kafka_says_so(
+    command: list[str],
+    brokers: str | None,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("STREAMER_BROKERS", raising=False)
+    if brokers is not None:
+        monkeypatch.setenv("STREAMER_BROKERS", brokers)
+    assert main(command) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_kind_that_is_none_is_64_and_the_kinds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "--kind", "gossip"])
+    assert ended.value.code == 64
+    assert "consent" in capsys.readouterr().err
