@@ -14,18 +14,22 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
-def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.floating]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating], targets: NDArray[np.floating], merge: NDArray[np.floating] | None = None
+) -> float:
     """The temperature in [0.25, 8] with the least cross-entropy; golden-section search in its logarithm.
 
     Args:
         logits: (n, k).
-        targets: (n, k) probabilities (one-hot or soft), or (n,) class indices.
+        targets: (n, c) probabilities (one-hot or soft), or (n,) class indices.
+        merge: (k, c), 1 where one of the k counts towards one of the c, each towards one; without it they are the same.
     """
+    merge = np.eye(logits.shape[1]) if merge is None else merge
     if targets.ndim == 1:
-        targets = np.eye(logits.shape[1])[targets.astype(int)]
+        targets = np.eye(merge.shape[1])[targets.astype(int)]
 
     def loss(log_t: float) -> float:
-        p = softmax(logits, float(np.exp(log_t)))
+        p = softmax(logits, float(np.exp(log_t))) @ merge
         return float(-(targets * np.log(p + 1e-12)).sum(axis=1).mean())
 
     low, high, ratio = np.log(0.25), np.log(8.0), (np.sqrt(5) - 1) / 2

@@ -1,7 +1,8 @@
 """Model name in, a warm engine on the best backend of this machine out, or every backend's reasons why not.
 
-A model is a folder `models/<name>/` with `model.onnx` and `model.json`. Backends are asked in order; the first whose
-`reasons_against` is empty is taken, and the choice and every refusal are logged once.
+A model is a folder `models/<name>/` with `model.onnx` and `model.json`; imported ones lie where callers say. Backends
+are asked in order; the first whose `reasons_against` is empty is taken, and the choice and every refusal are logged
+once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class ModelFolderError(ValueError):
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A model's `model.json`: what it predicts and what its numbers need to become probabilities.
 
-    `prior` is the label distribution of the training set (fusion divides it out); `temperature` divides logits.
+    `prior` is the label distribution of the training set (fusion divides it out); `temperature` divides logits. The
+    logits are those of `labels`, unless `classes` is there: then it names what they are of, in their order, and the
+    label that each counts towards (None: it has no counterpart). `input` says how inputs are made: see
+    `kernels/framing.py`. `where` is the folder it was read from and stands in no file.
     """
 
     name: str
@@ -45,6 +49,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, str] = {}
     embedding_width: int = 0
     sha256: str
+    classes: dict[str, str | None] = {}
+    where: str = ""
 
     @property
     def id(self) -> str:
@@ -54,7 +60,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def folder(self) -> Path:
         """Where the model lives."""
-        return MODELS / self.name
+        return Path(self.where) if self.where else MODELS / self.name
 
 
 class Engine(Protocol):
@@ -107,39 +113,52 @@ class _Compiled:
 BACKENDS: tuple[Any, ...] = (backend_openvino,)
 
 
-def read_spec(name: str, models: Path = MODELS) -> ModelSpec:
-    """A model's name to its spec; the weights' hash is checked.
+def read_spec(name: str, models: Path = MODELS, imported: Path | None = None) -> ModelSpec:
+    """A model's name to its spec, from `models` or else from `imported`; the weights' hash is checked.
 
     Raises:
-        ModelFolderError: no such model, a field is missing or mistyped, or the weights are not the ones the spec names.
+        ModelFolderError: no such model, or two; a field is missing or mistyped, or the weights are not those that the
+            spec names.
     """
-    folder = models / name
+    places = [models, *([imported] if imported else [])]
+    holding = [place / name for place in places if (place / name).is_dir()]
+    if len(holding) > 1:
+        raise ModelFolderError(f"models/{name} and {holding[1]} have one name: import the second by another")
+    folder = holding[0] if holding else models / name
+    told = f"models/{name}" if folder.parent == models else str(folder)
     try:
-        spec = msgspec.json.decode((folder / "model.json").read_bytes(), type=ModelSpec)
+        spec = _decode(folder / "model.json")
         digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.parent.name for p in models.glob("*/model.onnx"))) or "none"
+        known = ", ".join(sorted(p.parent.name for place in places for p in place.glob("*/model.onnx"))) or "none"
         missing = Path(str(error.filename)).name
-        raise ModelFolderError(f"models/{name}: {missing} is missing; models here: {known}") from None
-    except msgspec.MsgspecError as error:
-        raise ModelFolderError(f"models/{name}/model.json: {error}") from None
+        beside = "" if imported or holding else " (STREAMER_MODELS names the folder of imported ones)"
+        raise ModelFolderError(f"{told}: {missing} is missing; models here: {known}{beside}") from None
     if digest != spec.sha256:
-        raise ModelFolderError(f"models/{name}/model.onnx: its sha256 is not the one in model.json; restore the file")
+        raise ModelFolderError(f"{told}/model.onnx: its sha256 is not the one in model.json; restore the file")
+    if spec.name != name:
+        raise ModelFolderError(f"{told}/model.json: its name is {spec.name}: a model is named as its folder")
     return spec
 
 
-def all_specs(models: Path = MODELS) -> list[ModelSpec]:
-    """The specs of every model here that has weights; their hashes are not checked."""
-    return [msgspec.json.decode(p.read_bytes(), type=ModelSpec) for p in sorted(models.glob("*/model.json"))]
+def all_specs(models: Path = MODELS, imported: Path | None = None) -> list[ModelSpec]:
+    """The specs of every model here, imported ones last; the hashes of their weights are not checked.
+
+    Raises:
+        ModelFolderError: a model.json has a field missing or mistyped.
+    """
+    places = [models, *([imported] if imported else [])]
+    return [_decode(path) for place in places for path in sorted(place.glob("*/model.json"))]
 
 
-def load(name: str, *, threads: int = 2, models: Path = MODELS) -> Engine:
+def load(name: str, *, threads: int = 2, models: Path = MODELS, imported: Path | None = None) -> Engine:
     """A model's name to a warm engine.
 
     Raises:
         ModelFolderError: the folder is wrong, or no backend runs it here; lists each backend's reasons.
     """
-    spec, path = read_spec(name, models), models / name / "model.onnx"
+    spec = read_spec(name, models, imported)
+    path = spec.folder / "model.onnx"
     against: dict[str, Sequence[str]] = {}
     for backend in BACKENDS:
         reasons = backend.reasons_against(path)
@@ -149,6 +168,14 @@ def load(name: str, *, threads: int = 2, models: Path = MODELS) -> Engine:
             return _Compiled(spec, backend.NAME, against, backend.compile(path, threads))
         against[backend.NAME] = reasons
     raise ModelFolderError(f"models/{name}: no backend runs it here: {_listed(against)}")
+
+
+def _decode(path: Path) -> ModelSpec:
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=ModelSpec)
+    except msgspec.MsgspecError as error:
+        raise ModelFolderError(f"models/{path.parent.name}/model.json: {error}") from None
+    return msgspec.structs.replace(spec, where=str(path.parent))
 
 
 def _listed(against: Mapping[str, Sequence[str]]) -> str:

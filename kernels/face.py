@@ -1,4 +1,4 @@
-"""A grey picture and a face's square in, the 48 x 48 picture the face model reads out, and how good that picture is."""
+"""A picture and a face's square in, the picture that a face model reads out, and how good that picture is."""
 
 from __future__ import annotations
 
@@ -60,6 +60,30 @@ def crop_reference(grey: NDArray[np.uint8], square: Square) -> NDArray[np.float3
     return np.asarray(weights @ part @ weights.T, np.float32)
 
 
+def crop_rgb(picture: NDArray[np.uint8], square: Square, size: int) -> NDArray[np.float32]:
+    """A picture (h, w, 3) and a square to its content, (size, size, 3) float32 of 0..255.
+
+    Area averages where it shrinks; where it grows, straight lines between the centres of pixels. The square is rounded
+    and the edge repeated as in `crop`. `crop_rgb_reference` defines it.
+    """
+    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+    part = np.ascontiguousarray(picture[_inside(square, picture)], np.float32)
+    way = cv2.INTER_AREA if len(part) >= size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(part, (size, size), interpolation=way), np.float32)
+
+
+def crop_rgb_reference(picture: NDArray[np.uint8], square: Square, size: int) -> NDArray[np.float32]:
+    """`crop_rgb` in NumPy."""
+    part = picture[_inside(square, picture)].astype(np.float64)
+    side = len(part)
+    weights = _area_weights(side, size)
+    if side < size:
+        at = ((np.arange(size) + 0.5) * side / size - 0.5).clip(0, side - 1)
+        weights = (1 - np.abs(at[:, None] - np.arange(side))).clip(min=0)
+    return np.asarray(np.einsum("ar,rcd,bc->abd", weights, part, weights), np.float32)
+
+
 def quality(face: NDArray[np.float32], square: Square) -> dict[str, float]:
     """A cropped face (48, 48) of 0..255 to how far it can be trusted.
 
@@ -92,15 +116,15 @@ def trust(seen: Mapping[str, float]) -> float:
     return float(np.prod([np.clip((hopeless - v) / (hopeless - harmless), 0, 1) for v, harmless, hopeless in faults]))
 
 
-def _inside(square: Square, grey: NDArray[np.uint8]) -> tuple[NDArray[np.intp], ...]:
+def _inside(square: Square, picture: NDArray[np.uint8]) -> tuple[NDArray[np.intp], ...]:
     """The index of a square's content, rounded to whole pixels; indices beyond an edge are that edge's."""
     left, top, side = round(square.x), round(square.y), max(round(square.side), 1)
-    rows = np.arange(top, top + side).clip(0, grey.shape[0] - 1)
-    return np.ix_(rows, np.arange(left, left + side).clip(0, grey.shape[1] - 1))
+    rows = np.arange(top, top + side).clip(0, picture.shape[0] - 1)
+    return np.ix_(rows, np.arange(left, left + side).clip(0, picture.shape[1] - 1))
 
 
-def _area_weights(side: int) -> NDArray[np.float64]:
-    """How much each of `side` pixels gives to each of 48 equal parts of them: 48 x side, rows sum to 1."""
-    edges, pixels = side * np.arange(SIZE + 1) / SIZE, np.arange(side)
+def _area_weights(side: int, size: int = SIZE) -> NDArray[np.float64]:
+    """How much each of `side` pixels gives to each of `size` equal parts of them: size x side, rows sum to 1."""
+    edges, pixels = side * np.arange(size + 1) / size, np.arange(side)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.asarray(covered.clip(min=0) * (SIZE / side))
+    return np.asarray(covered.clip(min=0) * (size / side))

@@ -1,6 +1,7 @@
-"""JPEG bytes in, an upright grey picture out, or what is wrong with them; nothing is decoded that isn't what it claims.
+"""JPEG bytes in, an upright picture out, grey or in colour, or what is wrong with them.
 
-The header is read before the decoder is called, so a small file that unfolds into a huge picture costs nothing.
+Nothing is decoded that isn't what it claims: the header is read before the decoder is called, so a small file that
+unfolds into a huge picture costs nothing.
 """
 
 from __future__ import annotations
@@ -36,18 +37,38 @@ def decode_grey(data: bytes, *, width: int, height: int, rotation: int = 0) -> N
     """
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
+    return _decode(data, (width, height), rotation, cv2.IMREAD_GRAYSCALE)
+
+
+def decode_rgb(data: bytes, *, width: int, height: int, rotation: int = 0) -> NDArray[np.uint8]:
+    """A JPEG to its red, green and blue values, uint8 (rows, columns, 3), turned upright; else as `decode_grey`."""
+    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+    return np.ascontiguousarray(_decode(data, (width, height), rotation, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (rows, columns, 3) to its grey values (rows, columns), ITU-R BT.601 as in JPEG."""
+    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _decode(data: bytes, announced: tuple[int, int], rotation: int, how: int) -> NDArray[np.uint8]:
+    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+
+    width, height = announced
     size = read_size(data)
-    if size != (width, height):
+    if size != announced:
         raise JpegError(f"the picture is {size[0]} x {size[1]}, the record says {width} x {height}")
     if width * height > MAX_PIXELS:
         raise JpegError(f"the picture has {width * height} pixels, more than {MAX_PIXELS}")
     if not data.rstrip(b"\x00").endswith(_END):
         raise JpegError(f"the JPEG is cut short: {len(data)} bytes without an end marker")
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    grey: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if grey is None or grey.shape != (height, width):
+    picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None or picture.shape[:2] != (height, width):
         raise JpegError("the JPEG can't be decoded")
-    return np.ascontiguousarray(np.rot90(grey, -rotation // 90))
+    return np.ascontiguousarray(np.rot90(picture, -rotation // 90))
 
 
 def read_size(data: bytes) -> tuple[int, int]:

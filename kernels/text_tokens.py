@@ -62,34 +62,42 @@ def spell_out(text: str) -> str:
 
 
 class TextTokens:
-    """A `tokenizer.json` and a length limit; `encode` gives padded batches of at most `max_tokens` columns."""
+    """A `tokenizer.json` and a length limit; `encode` gives padded batches of at most `max_tokens` columns.
 
-    def __init__(self, path: Path, *, max_tokens: int) -> None:
+    `pad_id` fills rows up, `unknown` is the token of what the vocabulary can't spell (None: it can spell anything), and
+    where not `spelled` emoji are given to the tokenizer as they are.
+    """
+
+    def __init__(
+        self, path: Path, *, max_tokens: int, pad_id: int = 0, unknown: str | None = "[UNK]", spelled: bool = True
+    ) -> None:
         from tokenizers import Tokenizer  # noqa: PLC0415 - heavy: imported late, only where text is read
 
         self.max_tokens = max_tokens
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._unknown_id = self._tokenizer.token_to_id("[UNK]")
+        self._unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
+        self._pad_id, self._spelled = pad_id, spelled
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """`n` texts in, one batch out; the width `t` is the longest text rounded up to 8, at most `max_tokens`.
 
         A text over the limit keeps its first tokens and its closing `[SEP]`. An empty text is its two special tokens.
         """
-        spelled = [spell_out(text[:MAX_CHARACTERS]) for text in texts]
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(spelled)]
+        read = [spell_out(text[:MAX_CHARACTERS]) if self._spelled else text[:MAX_CHARACTERS] for text in texts]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(read)]
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         cut = np.array([len(text) > MAX_CHARACTERS for text in texts], dtype=np.bool_)
         longest = min(self.max_tokens, int(counts.max(initial=2)))
         width = min(self.max_tokens, -(-longest // LENGTH_STEP) * LENGTH_STEP)
-        ids = np.zeros((len(rows), width), dtype=np.int64)
+        ids = np.full((len(rows), width), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for at, row in enumerate(rows):
             kept = row if len(row) <= self.max_tokens else [*row[: self.max_tokens - 1], row[-1]]
             ids[at, : len(kept)] = kept
             mask[at, : len(kept)] = 1
         words = np.maximum(mask.sum(axis=1) - _SPECIAL_TOKENS, 1)
-        unknown = np.asarray((ids == self._unknown_id).sum(axis=1) / words, dtype=np.float64)
+        strange = np.zeros(len(rows)) if self._unknown_id is None else (ids == self._unknown_id).sum(axis=1)
+        unknown = np.asarray(strange / words, dtype=np.float64)
         return Tokens(ids, mask, counts, cut | (counts > self.max_tokens), unknown)

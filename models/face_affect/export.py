@@ -53,7 +53,10 @@ def export(net: FaceNet, faces: Faces, out: Path, *, prior: NDArray[np.float64],
         "prior": {name: round(float(p), 6) for name, p in zip(SEVEN, prior, strict=True)},
         "temperature": round(fit_temperature(logits, np.eye(len(SEVEN))[faces.plurality[rows]]), 4),
         "licence": "unsettled",
-        "input": {"name": "faces", "size": SIZE, "channels": 1, "values": "grey 0..255, float32, not normalised"},
+        "input": {
+            "framing": "face_grey_crop", "name": "faces", "size": SIZE, "channels": 1,
+            "values": "grey 0..255, float32, not normalised",
+        },  # fmt: skip
         "outputs": {"logits": f"n x {len(SEVEN)}", "embedding": f"n x {EMBEDDING}"},
         "embedding_width": EMBEDDING,
         "sha256": hashlib.sha256((out / "model.onnx").read_bytes()).hexdigest(),

@@ -36,7 +36,7 @@ def write_spec(folder: Path, prior: dict[str, float], temperature: float) -> Non
         "input": {
             "tokenizer": "tokenizer.json",
             "max_tokens": encode.MAX_TOKENS,
-            "framing": "kernels/text_tokens.py",
+            "framing": "wordpiece",
             "language": "en",
             "goemotions": list(split.GOEMOTIONS_LABELS),
         },

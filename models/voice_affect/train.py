@@ -149,7 +149,7 @@ def describe(path: Path, temperature: float) -> dict[str, object]:
         "name": "voice_affect", "version": "1", "modality": "voice", "labels": list(LABELS),
         "prior": dict.fromkeys(LABELS, 1 / len(LABELS)),
         "temperature": round(temperature, 4), "licence": "free",
-        "input": {"rate_hz": 16000, "frames": PIECE_FRAMES, "features": FEATURES},
+        "input": {"framing": "log_mel", "rate_hz": 16000, "frames": PIECE_FRAMES, "features": FEATURES},
         "outputs": {"logits": f"n x {len(LABELS)}", "embedding": f"n x {EMBEDDING}"},
         "embedding_width": EMBEDDING, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
