@@ -33,6 +33,12 @@ class Worker:
     def __init__(self, topology: Path, address: str, log: Path, name: str | None) -> None:
         self._topology, self._address, self._log, self.name = topology, address, log, name
         self._process: asyncio.subprocess.Process | None = None
+        self._may_end = False
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended though nobody killed it or asked it to leave."""
+        return self._process is not None and self._process.returncode is not None and not self._may_end
 
     @property
     def pid(self) -> int:
@@ -53,6 +59,7 @@ class Worker:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_") or k == "STREAMER_CACHE"}
         own = {"STREAMER_WORKER": self.name} if self.name else {}
         command = (sys.executable, "-m", "streamer", "run", "--topology", str(self._topology), "--only", OPERATOR)
+        self._may_end = False
         begun = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -64,13 +71,14 @@ class Worker:
             async with asyncio.timeout(READY_S):
                 while "\nready:" not in self._log.read_text(errors="replace")[begun:]:
                     if not self.runs:
-                        raise StreamerError(f"a worker ended with {self._process.returncode}:\n{self._last_words()}")
+                        raise StreamerError(f"a worker ended with {self._process.returncode}:\n{self.last_words()}")
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise StreamerError(f"a worker was not ready within {READY_S} s:\n{self._last_words()}") from None
+            raise StreamerError(f"a worker was not ready within {READY_S} s:\n{self.last_words()}") from None
 
     async def kill(self) -> None:
         """SIGKILL, and wait for its end."""
+        self._may_end |= self.runs
         self._signal(signal.SIGKILL)
         await self._ended()
 
@@ -88,15 +96,16 @@ class Worker:
         Raises:
             StreamerError: it did not leave in time, or not with exit code 0; its last words.
         """
+        self._may_end |= self.runs
         self._signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._ended(), LEAVE_S)
         except TimeoutError:
             await self.kill()
-            raise StreamerError(f"a worker did not leave within {LEAVE_S} s:\n{self._last_words()}") from None
+            raise StreamerError(f"a worker did not leave within {LEAVE_S} s:\n{self.last_words()}") from None
         if self._process and self._process.returncode:
             code = self._process.returncode
-            raise StreamerError(f"a worker that was asked to leave ended with {code}:\n{self._last_words()}")
+            raise StreamerError(f"a worker that was asked to leave ended with {code}:\n{self.last_words()}")
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process and self.runs:
@@ -109,5 +118,6 @@ class Worker:
                 self._process.stdin.write(b"ended\n")
                 self._process.stdin.close()
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The end of what it said."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-LAST_WORDS:])

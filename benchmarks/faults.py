@@ -61,6 +61,13 @@ class Run:
     judgement: Judgement
     gap_s: float
     wait_ms: Spread
+    died: int
+    """Workers that ended by themselves."""
+
+    @property
+    def good(self) -> bool:
+        """Whether every final is exact and every worker lived on."""
+        return self.judgement.good and not self.died
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,7 +122,7 @@ async def _main(args: argparse.Namespace) -> int:
                 say(f"  {_words(run)}")
                 for example in run.judgement.examples[:EXAMPLES]:
                     say(f"    {example}")
-                failed += [] if run.judgement.good else [where]
+                failed += [] if run.good else [where]
     about = [f"delivery {args.delivery}, seed {args.seed}, {WORKERS} workers, {datetime.now(UTC):%Y-%m-%d}"]
     about += machine.lines(facts)
     print("\n".join([*about, "", *table(runs)]))
@@ -148,6 +155,9 @@ async def measure(
             tasks += [loading, asyncio.ensure_future(case.act(stage, seconds))]
             await asyncio.gather(*tasks[1:])
             logs, judgement = await _at_rest(broker, picture, clock, seen)
+            dead = [worker for worker in stage.workers if worker.died]
+            for worker in dead:
+                say(f"  {worker.name or worker.pid} died:\n{worker.last_words()}")
         finally:
             for task in tasks:
                 task.cancel()
@@ -157,7 +167,7 @@ async def measure(
     (folder / "amiss.txt").write_text("\n".join(judgement.examples), encoding="utf-8")
     (folder / "records.msgpack").write_bytes(msgspec.msgpack.encode(logs))
     gap_s = longest_gap_s(seen, start_ms + WARM_UP_S * 1000, start_ms + seconds * 1000)
-    return Run(case.title, nodes, verification, seconds, loading.result(), judgement, gap_s, waits(seen))
+    return Run(case.title, nodes, verification, seconds, loading.result(), judgement, gap_s, waits(seen), len(dead))
 
 
 async def _at_rest(
@@ -228,14 +238,14 @@ def table(runs: Sequence[Run]) -> list[str]:
     rows = [
         f"| {r.case} | {r.nodes} | {'on' if r.verification else 'off'} | {r.judgement.finals} "
         f"| {r.judgement.lost} | {r.judgement.repeated} | {r.judgement.wrong} | {r.judgement.disordered} "
-        f"| {r.judgement.refusals} "
+        f"| {r.judgement.refusals} | {r.died} "
         f"| {r.gap_s:.1f} | {r.wait_ms.p50:.0f} | {r.wait_ms.p95:.0f} |"
         for r in runs
     ]
     return [
         "| fault | nodes | verification | finals | lost | repeated | wrong | out of order | refusals amiss "
-        "| longest gap, s | closing -> readable p50, ms | p95 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| workers died | longest gap, s | closing -> readable p50, ms | p95 |",
+        "|" + "---|" * 13,
         *rows,
     ]
 
@@ -273,8 +283,8 @@ def _words(run: Run) -> str:
     j = run.judgement
     return (
         f"{run.observations} observations, {j.finals} finals: {j.lost} lost, {j.repeated} repeated, {j.wrong} wrong, "
-        f"{j.disordered} out of order, {j.refusals} refusals amiss; longest gap {run.gap_s:.1f} s, "
-        f"closing -> readable p50 {run.wait_ms.p50:.0f} ms, p95 {run.wait_ms.p95:.0f} ms"
+        f"{j.disordered} out of order, {j.refusals} refusals amiss, {run.died} workers died; "
+        f"longest gap {run.gap_s:.1f} s, closing -> readable p50 {run.wait_ms.p50:.0f} ms, p95 {run.wait_ms.p95:.0f} ms"
     )
 
 

@@ -160,7 +160,7 @@ async def kill_stop_and_double(stage: Stage, seconds: float) -> None:
 async def test_a_worker_killed_in_mid_window_a_zombie_and_two_of_one_name_harm_no_final(tmp_path: Path) -> None:
     case = Case("in short", kill_stop_and_double)
     run = await measure(case, TOPOLOGY, tmp_path, nodes=1, verification=False, seconds=20, seed=1)
-    assert run.judgement.good, run.judgement.examples
+    assert run.good, (run.died, run.judgement.examples)
     assert run.judgement.finals > 300
     assert run.gap_s > STOPPED_S - 3, "nobody was stopped"
     assert "somebody else owns it now" in words_of_workers(tmp_path), "nobody was fenced"
