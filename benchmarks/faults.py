@@ -127,7 +127,7 @@ async def _main(args: argparse.Namespace) -> int:
     about += machine.lines(facts)
     print("\n".join([*about, "", *table(runs)]))
     if args.table:
-        args.table.write_text("\n".join(page(runs, about, sys.argv[1:])) + "\n", encoding="utf-8")
+        args.table.write_text("\n".join(page(runs, about, _command(args))) + "\n", encoding="utf-8")
     print(f"verdict: {'all exact' if not failed else 'NOT exact: ' + '; '.join(failed)}")
     return 1 if failed else 0
 
@@ -250,12 +250,12 @@ def table(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def page(runs: Sequence[Run], about: Sequence[str], arguments: Sequence[str]) -> list[str]:
+def page(runs: Sequence[Run], about: Sequence[str], command: str) -> list[str]:
     """The table with what it was made by and what its columns mean, as a page of the docs."""
     return [
         "# What faults do to finals",
         "",
-        f"Made by `python -m benchmarks.faults {' '.join(arguments)}`.",
+        f"Made by `{command}`.",
         "",
         *(f"- {line}" for line in about),
         "",
@@ -271,6 +271,14 @@ def page(runs: Sequence[Run], about: Sequence[str], arguments: Sequence[str]) ->
         "a window's closing instant until a `read_committed` consumer has its final; with a fault, the finals that",
         "waited for it are among them.",
     ]
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What to type to get the same again."""
+    length = "--short" if args.short else f"--seconds {args.seconds}"
+    some = "" if args.only == list(CASES) else f" --only {' '.join(args.only)}"
+    nodes = " ".join(map(str, args.nodes))
+    return f"python -m benchmarks.faults --nodes {nodes} --verification {args.verification} {length}{some}"
 
 
 def say(line: str) -> None:
