@@ -191,6 +191,9 @@ def _check_window(spec: OperatorSpec, topology: Topology) -> Found:
             yield f"{where}.sparse[{i}]", f"no modality {modality}{nearest(modality, spec.half_life_ms)}"
     if spec.half_life_ms:
         reach = Duration(REACH_HALF_LIVES * max(spec.half_life_ms.values()))
+        if window.rule.idle_after > reach + window.size:
+            longest = Duration(reach + window.size)
+            yield f"{where}.idle_after", f"{window.rule.idle_after} is longer than reach + size = {longest}"
         parts = (reach, window.size, window.rule.max_open, window.max_delay, window.max_skew)
         if window.horizon < sum(parts):
             terms = " + ".join(map(str, parts))
