@@ -264,6 +264,7 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
         def _create_worker_consumer(self, transport: Any) -> Any:
             consumer = super()._create_worker_consumer(transport)
             consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
+            consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust's own setting would make it transact too
             return consumer
 
         async def _fetch_records(self, consumer: Any, *args: Any, max_records: int | None = None, **kwargs: Any) -> Any:

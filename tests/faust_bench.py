@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from operators.payloads import AffectEvent, Candidate, CandidateList, Consent, Item, Mood, RankedList
-from streamer.broker import Consumer, Message, Outgoing, Producer
+from streamer.broker import Consumer, Message, Outgoing, Producer, TransactionalProducer
 from streamer.broker_kafka import KafkaBroker
 from streamer.event_time import SystemClock
 from streamer.faust_host import FaustHost
@@ -63,7 +63,7 @@ class Bench:
         self.settings = load_settings(context="demo")
         self.broker = KafkaBroker(self.settings, kafka.address)
         self.session = f"session-{next(numbers)}"
-        self.producer: Producer = self.broker.producer()
+        self.producer: Producer | TransactionalProducer = self.broker.producer()
         self.reader: Consumer | None = None
         self.seen: list[Message] = []
         self.topology: Topology = dataclasses.replace(topology, app=f"app{next(numbers)}")

@@ -64,6 +64,27 @@ async def test_candidates_are_answered_and_ranked_again_when_affect_moves(bench:
     assert (reports[0].operator, reports[0].partitions) == ("rank_items", [0, 1, 2, 3])
 
 
+async def test_what_a_transaction_took_back_moves_no_list(bench: Bench) -> None:
+    transactions = bench.broker.transactional(f"{bench.session}.0", group="nobody")
+    await transactions.start()
+    plain, bench.producer = bench.producer, transactions
+    async with bench.running():
+        await bench.request()
+        await transactions.commit({})
+        assert len(await bench.lists(1)) == 1
+        await asyncio.sleep(0.6)
+        await bench.feel(-0.6)
+        assert len(await bench.settle(1.0)) == 1
+        await transactions.abort()
+        assert len(await bench.settle(1.0)) == 1
+        await bench.feel(-0.6)
+        await transactions.commit({})
+        _, second = await bench.lists(2)
+    bench.producer = plain
+    await transactions.stop()
+    assert order(second) == LIFTED
+
+
 async def test_an_item_a_consent_and_a_control_are_in_force_within_a_second(bench: Bench) -> None:
     async with bench.running():
         await bench.feel(-0.6)
