@@ -1,0 +1,60 @@
+"""CLINC150 on disk in, its questions with their own classes, and with the session intents they map to, out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kernels.intents import NONE
+
+Part = Literal["train", "val", "test"]
+OUT_OF_SCOPE = "oos"
+
+TO_INTENT: dict[str, str] = {
+    "next_song": "change",
+    "play_music": "find_specific",
+    "update_playlist": "save_or_share",
+    "whisper_mode": "calm_down",
+    "what_can_i_ask_you": "ask_help",
+    "goodbye": "leave",
+}
+"""CLINC classes that are a session intent; other classes and out-of-scope are `none`, but for those of `UNCLEAR`."""
+
+QUIETER = re.compile(r"\b(down|lower|reduce|decrease|quiet\w*|soft\w*|slow\w*|less)\b")
+"""Of `change_volume` and `change_speed`, the lines that ask for less: calm_down. The others are left out."""
+_SLIDERS = ("change_volume", "change_speed")
+_AWAY = re.compile(r"\b(off|out|normal|leave|stop|exit|don'?t|end|quit)\b")
+"""Lines of `whisper_mode` that may ask to end it: left out."""
+
+UNCLEAR = frozenset({
+    "cancel", "repeat", "reset_settings", "sync_device", "change_language", "change_accent", "share_location", "recipe",
+    "account_blocked", "pin_change", "meal_suggestion", "find_phone", "shopping_list_update", "smart_home",
+})  # fmt: skip
+"""Classes that a person chatting on a platform may mean as an intent or not: neither taught as one nor as `none`."""
+
+
+class Question(NamedTuple):
+    """A text and its CLINC class (`oos`: out of scope)."""
+
+    text: str
+    label: str
+
+
+def read(data: Path, part: Part) -> list[Question]:
+    """`--data` folder and an official split of `data_full` in: in-scope in file order, then out-of-scope, out."""
+    whole = json.loads((data / "clinc150" / "data" / "data_full.json").read_text(encoding="utf-8"))
+    return [Question(text, label) for text, label in [*whole[part], *whole[f"oos_{part}"]]]
+
+
+def intent_of(question: Question) -> str | None:
+    """A question in, its session intent out; None where the map leaves it out."""
+    text, label = question
+    if label in UNCLEAR:
+        return None
+    if label in _SLIDERS:
+        return "calm_down" if QUIETER.search(text) else None
+    if label == "whisper_mode" and _AWAY.search(text):
+        return None
+    return TO_INTENT.get(label, NONE)

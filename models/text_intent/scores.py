@@ -1,0 +1,54 @@
+"""Probabilities of intents and the truth in, figures out; every line has a weight, so that a share can be set."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.intents import INTENTS, NONE
+
+Floats = NDArray[np.float64]
+Classes = NDArray[np.int64]
+_THRESHOLDS = np.round(np.arange(0.0, 0.81, 0.05), 2)
+
+
+def name_all(p: Floats, least: float) -> Classes:
+    """Probabilities (n x 10) and the least that an intent needs in, the intent of each line (n) out, else `none`."""
+    best = p.argmax(axis=1)
+    return np.where(p.max(axis=1) >= least, best, INTENTS.index(NONE))
+
+
+def f1_by_class(truth: Classes, guess: Classes, weight: Floats) -> Floats:
+    """True and named classes (n) and weights (n) in, F1 of each of the ten out; 0 where a class is in neither."""
+    ones = np.arange(len(INTENTS))[:, None]
+    is_truth, is_guess = truth == ones, guess == ones
+    both = (is_truth & is_guess) @ weight
+    return np.asarray(2 * both / np.maximum(is_truth @ weight + is_guess @ weight, 1e-12))
+
+
+def macro_f1(truth: Classes, guess: Classes, weight: Floats) -> float:
+    """The mean of `f1_by_class`."""
+    return float(f1_by_class(truth, guess, weight).mean())
+
+
+def nll(p: Floats, truth: Classes, weight: Floats) -> float:
+    """Weighted mean of -ln p of the true class, in nats."""
+    return float(-(weight * np.log(p[np.arange(len(p)), truth] + 1e-12)).sum() / weight.sum())
+
+
+def brier(p: Floats, truth: Classes, weight: Floats) -> float:
+    """Weighted mean of the squared distance to the true class, 0 to 2 (Brier 1950)."""
+    return float((weight * ((p - np.eye(len(INTENTS))[truth]) ** 2).sum(axis=1)).sum() / weight.sum())
+
+
+def confusion(truth: Classes, guess: Classes) -> Classes:
+    """Counts (10 x 10): rows are true, columns named."""
+    table = np.zeros((len(INTENTS), len(INTENTS)), dtype=np.int64)
+    np.add.at(table, (truth, guess), 1)
+    return table
+
+
+def choose_threshold(p: Floats, truth: Classes, weight: Floats) -> float:
+    """Development probabilities in; the least that an intent needs for the best macro-F1 out, the lowest of ties."""
+    found = [macro_f1(truth, name_all(p, least), weight) for least in _THRESHOLDS]
+    return float(_THRESHOLDS[int(np.argmax(found))])
