@@ -7,6 +7,8 @@ this process, so it does not outlive it, however this process ends.
 from __future__ import annotations
 
 import asyncio
+import errno
+import random
 import shutil
 import socket
 import struct
@@ -24,6 +26,7 @@ from streamer.settings import Settings
 HOST = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 10
+CHOSEN_PORTS = range(20_000, 32_000)
 REPLICAS = 3  # of every topic, where there are as many nodes
 
 # The shell becomes the JVM; its child reads the pipe. "killed" means that the JVM is gone and its records are kept;
@@ -149,8 +152,8 @@ async def local_kafka(
             stack.callback(node.stop)
             node.launch()
         try:
-            for node in started:
-                await node.ready(frozenset(range(1, nodes + 1)))
+            everybody = frozenset(range(1, nodes + 1))
+            await asyncio.gather(*(node.ready(everybody) for node in started))
             yield LocalKafka(started)
         finally:
             for node in started:
@@ -263,7 +266,7 @@ class Node:
     def _obituary(self) -> str:
         words = self._last_words()
         if "Address already in use" in words:
-            return f"port {self._port} was taken while Kafka started on it; start again"
+            return f"port {self._port} or its controller's was taken while Kafka started on it; start again"
         code = self._process.returncode if self._process else None
         return f"Kafka ended with code {code} while starting; its last words:\n{words}"
 
@@ -317,16 +320,24 @@ def _work_folder() -> Iterator[Path]:
 
 
 def _free_ports(first: int, count: int) -> list[int]:
-    """That many free ports; the first is the one given, unless that is 0."""
+    """That many free ports; the first is the one given, unless that is 0.
+
+    Chosen ones lie below those that systems give to outgoing connections: none is taken so while a node starts or is
+    down.
+    """
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe, port in zip(probes, (first, *[0] * (count - 1)), strict=True):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as error:
-                problem = f"port {port} on {HOST} cannot be used: {error.strerror}"
-                raise LocalKafkaError(f"{problem}; choose another (0 takes a free one), {INSTEAD}") from None
+            while True:
+                try:
+                    probe.bind((HOST, port or random.choice(CHOSEN_PORTS)))  # noqa: S311 - not a secret
+                    break
+                except OSError as error:
+                    if port == 0 and error.errno == errno.EADDRINUSE:
+                        continue
+                    problem = f"port {port} on {HOST} cannot be used: {error.strerror}"
+                    raise LocalKafkaError(f"{problem}; choose another (0 takes a free one), {INSTEAD}") from None
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
