@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     schema = subcommands.add_parser("schema", parents=[topology], help="print its topics and payloads as AsyncAPI 3")
     schema.set_defaults(command=commands.schema)
     _add_live_commands(subcommands, topology)
+    _add_model(subcommands)
     return parser
 
 
@@ -141,6 +142,27 @@ def _add_duties(subcommands: Any, topology: argparse.ArgumentParser) -> None:
     forget.add_argument("--recordings", type=Path, metavar="DIR", help="erase from the recordings below here, too")
     forget.add_argument("--yes", action="store_true", help="don't ask")
     forget.set_defaults(command=_live("forget", "live_duties"))
+
+
+def _add_model(subcommands: Any) -> None:
+    model = subcommands.add_parser("model", help="bring your own encoder")
+    commands_of_model = model.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    into = commands_of_model.add_parser("import", help="an ONNX or a Hugging Face folder, for the topology to name")
+    into.add_argument("path", type=Path, metavar="PATH", help="a file.onnx, or a folder with config.json and weights")
+    into.add_argument("--name", required=True, help="what the topology will call it, such as my_face")
+    into.add_argument("--modality", required=True, choices=["face", "voice", "text"], help="what it reads")
+    labels = "its classes' emotions, in their order where config.json names none; none leaves a class out"
+    into.add_argument("--labels", default="", metavar="LABEL=EMOTION,...", help=labels)
+    into.add_argument("--label-map", type=Path, metavar="FILE", help="the same as a JSON map")
+    shares = "label shares of its training set, which fusion divides out (default: equal)"
+    into.add_argument("--prior", default="", metavar="EMOTION=SHARE,...", help=shares)
+    items = "calibrate on these: a folder for each label with face pictures or recordings, or .tsv: text, tab, label"
+    into.add_argument("--calibrate", type=Path, metavar="DIR", help=items)
+    into.add_argument("--test", type=Path, metavar="DIR", help="judge on these, laid out alike")
+    states = ["free", "share_alike", "unsettled", "non_commercial"]
+    into.add_argument("--licence", choices=states, default="unsettled", help="its licence state (default: unsettled)")
+    into.add_argument("--out", type=Path, metavar="DIR", help="the folder of models (default: STREAMER_MODELS)")
+    into.set_defaults(command=_live("import_model", "model_import"))
 
 
 def _duration(text: str) -> Duration:

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     embeddings: bool = Field(False, description="let embeddings onto observations")
     queue: Literal["as_declared", "all"] = Field("as_declared", description="`all` overrides every queue policy")
     threads: int = Field(2, ge=1, le=64, description="threads of one compiled model")
+    models: Path | None = Field(None, description="a folder of imported models, searched beside models/")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     cache: Path = Field(Path("~/.cache/affectstream"), description="where Kafka's jars and compiled models are kept")
     worker: str | None = Field(None, description="this worker's name; static group membership when set")
