@@ -96,6 +96,13 @@ def features_of(given: Sequence[Line], encoder: Encoder, work: Path) -> Features
     return np.concatenate([features(group, encoder, work) for group in groups])
 
 
+def groups(given: Sequence[Line], data: Path) -> NDArray[np.int64]:
+    """Lines in, the group of each (0..g-1) out: its template family, its CLINC class, or GoEmotions as one."""
+    classes = {question.text: question.label for question in clinc.read(data, "train")}
+    names = [f"clinc {classes[line.text]}" if source(line) == "clinc" else line.family for line in given]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
 def source(line: Line) -> str:
     """A line in, `template`, `clinc` or `goemotions` out."""
     return line.family if line.family in _NONE_SHARES else "template"
