@@ -21,11 +21,16 @@ from tests.broker_steps import PARTITIONS, MakeBroker, Own, Send
 from tests.media_witness import put_media
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the time limit count from the test on: the first to ask for Kafka may wait for its download.
 
-    What waits for time to pass comes last: by then it has.
+    What waits for time to pass comes last: by then it has. Tests that export with torch and transformers (several GB
+    that nothing which runs here needs) are deselected unless asked for: `pip install -e '.[dev,train]'`, then
+    `pytest -m train`. What an export makes lies in tests/tiny_encoders, so all that comes after it is tested anyway.
     """
+    if "train" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("train")])
+        items[:] = [item for item in items if not item.get_closest_marker("train")]
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     for item in items:
         if item.get_closest_marker("kafka") and not item.get_closest_marker("timeout"):

@@ -1,0 +1,118 @@
+"""A Hugging Face folder says the same as transformers does, once imported. Needs the extra `train`; see pyproject.toml.
+
+`pip install -e '.[dev,train]' && python -m pytest -m train`
+"""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from kernels import engines, framing
+from kernels.face import Square
+from kernels.speech import listen
+from models.importing.folder import Wanted, import_model
+from streamer.errors import ConfigurationError
+from tests.tiny_encoders import labelled, make
+
+pytestmark = [pytest.mark.train, pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A family's folder as `save_pretrained` writes it."""
+    make.write(request.param, tmp_path / request.param)
+    return tmp_path / str(request.param)
+
+
+def imported(folder: Path, **changes: Any) -> engines.Engine:
+    out = folder.parent / "models"
+    fields: dict[str, Any] = {
+        "path": folder,
+        "name": "mine",
+        "modality": labelled.FOR[folder.name],
+        "out": out,
+        **changes,
+    }
+    import_model(Wanted(**fields))
+    return engines.load("mine", threads=1, imported=out)
+
+
+@pytest.mark.parametrize("folder", ["vit"], indirect=True)
+def test_a_vit_reads_a_picture_as_transformers_does(folder: Path) -> None:
+    import torch
+    import transformers
+
+    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8), (0, 0), 3)
+    engine = imported(folder)
+    how = framing.face_framing(engine.spec)
+    ours, _ = framing.raw_outputs(engine, how, [how.cut(picture, Square(0, 0, 40))] * 3)
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        theirs = transformers.ViTForImageClassification.from_pretrained(folder)(pixels).logits.numpy()
+    assert ours == pytest.approx(np.repeat(theirs, 3, axis=0), abs=0.05)
+    assert list(engine.spec.classes) == make.LABELS["vit"]
+
+
+@pytest.mark.parametrize("folder", ["wav2vec2"], indirect=True)
+def test_a_wav2vec2_hears_pieces_of_any_length_as_transformers_does(folder: Path) -> None:
+    import torch
+    import transformers
+
+    rng = np.random.default_rng(0)
+    pieces = [rng.normal(0.01, 0.1, n).astype(np.float32) for n in (16_000, 9600, 48_000, 16_000, 11_111)]
+    engine = imported(folder)
+    ours, _ = framing.raw_outputs(engine, framing.voice_framing(engine.spec), [listen(piece) for piece in pieces])
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    model = transformers.Wav2Vec2ForSequenceClassification.from_pretrained(folder)
+    for piece, said in zip(pieces, ours, strict=True):
+        values = extractor(piece, sampling_rate=16_000, return_tensors="pt")["input_values"]
+        with torch.no_grad():
+            assert said == pytest.approx(model(values).logits.numpy()[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("folder", ["bert"], indirect=True)
+def test_a_bert_reads_lines_as_transformers_does(folder: Path) -> None:
+    import torch
+    import transformers
+
+    lines = ["I love this night!", "no", "so angry and alone 😀 at home, at work, and so on and on"]
+    (folder / "tokenizer.json").unlink()  # an older folder has only its vocabulary
+    engine = imported(folder)
+    how = framing.text_framing(engine.spec)
+    ours = engine.infer(how.arrays(how.tokens(engine.spec.folder, 64).encode(lines)))["logits"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        theirs = model(**tokenizer(lines, padding=True, return_tensors="pt")).logits.numpy()
+    assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+@pytest.mark.parametrize("folder", ["vit"], indirect=True)
+def test_weights_without_a_head_are_refused_instead_of_drawn_at_random(folder: Path) -> None:
+    import transformers
+
+    config = (folder / "config.json").read_bytes()
+    transformers.ViTModel.from_pretrained(folder).save_pretrained(folder)
+    (folder / "config.json").write_bytes(config)
+    with pytest.raises(ConfigurationError, match=r"its weights lack classifier\.bias, classifier\.weight"):
+        imported(folder)
+
+
+@pytest.mark.parametrize("folder", ["vit", "wav2vec2", "bert"], indirect=True)
+def test_the_encoders_of_the_other_tests_are_made_by_the_recipe_they_name(folder: Path) -> None:
+    engine = imported(folder)
+    kept = import_model(
+        Wanted(
+            path=Path(__file__).parent / "tiny_encoders" / folder.name,
+            name="kept",
+            modality=engine.spec.modality,
+            out=folder.parent / "models",
+        )
+    )
+    assert kept.spec.classes == engine.spec.classes
+    assert kept.spec.input == engine.spec.input
+    assert kept.spec.outputs == engine.spec.outputs
