@@ -62,6 +62,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
         """Where the model lives."""
         return Path(self.where) if self.where else MODELS / self.name
 
+    @property
+    def place(self) -> str:
+        """That folder for people: `models/<name>` of a shipped one, an imported one's path."""
+        return f"models/{self.name}" if self.folder.parent == MODELS else str(self.folder)
+
 
 class Engine(Protocol):
     """A compiled model: thread-safe, warm, batched along the first axis."""
@@ -188,7 +193,7 @@ def accepts(spec: ModelSpec, accepted: str) -> str | None:
     if spec.licence in ("free", "share_alike") or spec.licence in states:
         return None
     way_out = f"set STREAMER_ACCEPT_LICENCES={spec.licence} to use it"
-    return f"{spec.id} is {spec.licence} (see models/{spec.name}/LICENSE): {way_out}"
+    return f"{spec.id} is {spec.licence} (see {spec.place}/card.md): {way_out}"
 
 
 def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:

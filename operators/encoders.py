@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from kernels import engines
 from streamer.errors import ModelError, RefusedUseError
 from streamer.operator import Context
 
 warned_of: set[str] = set()
 """The models of unsettled licence that this process has warned of: once each."""
+
+
+Framing = TypeVar("Framing")
+
+
+def load_framed(
+    name: str, context: Context, frame: Callable[[engines.ModelSpec], Framing]
+) -> tuple[engines.Engine, Framing]:
+    """`load_encoder`, and how its inputs are made by `frame` of `kernels.framing`.
+
+    Raises:
+        ModelError: as `load_encoder`, or it reads something else than this operator senses.
+    """
+    engine = load_encoder(name, context)
+    try:
+        return engine, frame(engine.spec)
+    except engines.ModelFolderError as error:
+        raise ModelError(str(error)) from error
 
 
 def load_encoder(name: str, context: Context) -> engines.Engine:
@@ -20,7 +41,7 @@ def load_encoder(name: str, context: Context) -> engines.Engine:
         RefusedUseError: its licence state is not accepted here.
     """
     try:
-        engine = engines.load(name, threads=context.settings.threads)
+        engine = engines.load(name, threads=context.settings.threads, imported=context.settings.models)
     except engines.ModelFolderError as error:
         raise ModelError(str(error)) from error
     unsettled = engine.spec.licence == "unsettled"
@@ -29,7 +50,7 @@ def load_encoder(name: str, context: Context) -> engines.Engine:
         raise RefusedUseError(refusal)
     if unsettled and engine.spec.id not in warned_of:
         warned_of.add(engine.spec.id)
-        context.log.warning("%s is of unsettled licence: see models/%s/card.md", engine.spec.id, engine.spec.name)
+        context.log.warning("%s is of unsettled licence: see %s/card.md", engine.spec.id, engine.spec.place)
     accepted = ""
     if engine.spec.licence not in ("free", "share_alike"):
         accepted = ", accepted for the demo" if refusal else ", accepted by STREAMER_ACCEPT_LICENCES"

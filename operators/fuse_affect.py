@@ -18,6 +18,7 @@ from operators.payloads import (
     Observation,
     VadSource,
 )
+from streamer.errors import ModelError
 from streamer.event_time import Duration
 from streamer.operator import Context
 from streamer.windows import Piece, Window
@@ -62,8 +63,16 @@ class FuseAffect:
         context.runs.models["fuser"] = f"{params.fuser}@1"
 
     async def open(self) -> None:
-        """Read the models' training priors, which fusion divides out."""
-        self._priors = {spec.id: spec.prior for spec in engines.all_specs()}
+        """Read the models' training priors, which fusion divides out.
+
+        Raises:
+            ModelError: a model.json has a field missing or mistyped.
+        """
+        try:
+            specs = engines.all_specs(imported=self._context.settings.models)
+        except engines.ModelFolderError as error:
+            raise ModelError(str(error)) from error
+        self._priors = {spec.id: spec.prior for spec in specs}
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -113,6 +122,10 @@ class FuseAffect:
         vad = None
         if o.vad_source == "measured" and o.valence is not None and o.arousal is not None and o.dominance is not None:
             vad = (o.valence, o.arousal, o.dominance)
+        if o.model and o.model not in self._priors:
+            self._priors[o.model] = {}
+            told = "the training prior of %s is not known here, taken as equal: if it was imported, set STREAMER_MODELS"
+            self._context.log.warning(told, o.model)
         return fusion.Reading(o.emotions or {}, self._priors.get(o.model, {}), piece.weight, o.confidence, vad)
 
     def _state(

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.calibration import softmax
+from kernels import framing
 from kernels.engines import Engine
-from kernels.face import SIZE, Square, crop, quality, trust
+from kernels.face import Square, crop, quality, trust
 from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
 from kernels.fusion import derived_vad
-from kernels.jpeg import JpegError, decode_grey
+from kernels.jpeg import JpegError, decode_grey, decode_rgb, grey_of
 from operators.consent import Gate, Verdict
-from operators.encoders import load_encoder
+from operators.encoders import load_framed
 from operators.payloads import MAX_FRAME_BYTES, Observation, VideoFrame
 from streamer.operator import Context
 from streamer.records import Origin, Record
@@ -58,7 +58,11 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class _Glance:
-    """A frame that may be read, and what is made of it: a `problem`, or a `track`, and with one face, that."""
+    """A frame that may be read, and what is made of it: a `problem`, or a `track`, and with one face, that.
+
+    `face` is its grey square, by which its quality is judged, `framed` what the model is given, `known` the share of
+    its probability on classes that have an emotion.
+    """
 
     record: Record[Any]
     verdict: Verdict
@@ -66,7 +70,9 @@ class _Glance:
     problem: str | None = None
     track: Track | None = None
     face: NDArray[np.float32] | None = None
+    framed: NDArray[np.float32] | None = None
     emotions: NDArray[np.float64] | None = None
+    known: float = 1.0
     embedding: NDArray[np.float16] | None = None
 
 
@@ -88,6 +94,7 @@ class SenseFace:
         self._context = context
         self._gate = Gate(context, "face")
         self._engine: Engine | None = None
+        self._framing: framing.FaceFraming = framing.FaceGreyCrop()
         self._finder: FaceFinder | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
 
@@ -153,13 +160,14 @@ class SenseFace:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
         cv2.setNumThreads(self._context.settings.threads)
-        self._engine = load_encoder(self._params.model, self._context)
+        self._engine, self._framing = load_framed(self._params.model, self._context, framing.face_framing)
         named = self._params.detector
         detector = CascadeDetector() if named == "cascade" else YunetDetector(Path(named).expanduser())
         self._finder = FaceFinder(detector, min_px=self._params.min_face)
         self._finder.find(np.zeros((240, 320), np.uint8), 0, None)
+        blank = self._framing.cut(np.zeros((64, 64, 3) if self._framing.colour else (64, 64), np.uint8), Square(0, 0, 64))
         for n in (1, 2, 4):
-            self._engine.infer({"faces": np.zeros((n, 1, SIZE, SIZE), np.float32)})
+            framing.read(self._engine, self._framing, [blank] * n)
 
     def _read(self, glances: Sequence[_Glance]) -> _Stages:
         """Fill in what each frame shows; runs in a worker thread, one call at a time."""
@@ -170,26 +178,28 @@ class SenseFace:
         for glance in glances:
             begun = perf_ms()
             try:
-                grey = _decoded(glance.record.payload)
+                picture = _decoded(glance.record.payload, colour=self._framing.colour)
             except JpegError as error:
                 glance.problem = str(error)
                 continue
             decoded = perf_ms()
-            self._look(self._finder, grey, glance)
+            self._look(self._finder, picture, glance)
             stages.decode_ms.append(decoded - begun)
             stages.detect_ms.append(perf_ms() - decoded)
         seen = [g for g in glances if g.face is not None]
         if seen:
             begun = perf_ms()
-            outputs = self._engine.infer({"faces": np.stack([g.face for g in seen if g.face is not None])[:, None]})
-            emotions = softmax(outputs["logits"], self._engine.spec.temperature)
+            reading = framing.read(self._engine, self._framing, [g.framed for g in seen])
             for row, glance in enumerate(seen):
-                glance.emotions, glance.embedding = emotions[row], outputs["embedding"][row].astype(np.float16)
+                glance.emotions, glance.known = reading.emotions[row], float(reading.known[row])
+                if reading.embeddings is not None:
+                    glance.embedding = reading.embeddings[row].astype(np.float16)
             stages.encode_ms.extend([perf_ms() - begun] * len(seen))
         return stages
 
-    def _look(self, finder: FaceFinder, grey: NDArray[np.uint8], glance: _Glance) -> None:
+    def _look(self, finder: FaceFinder, picture: NDArray[np.uint8], glance: _Glance) -> None:
         """Follow the face, and cut it out where it may be read."""
+        grey = grey_of(picture) if self._framing.colour else picture
         at_ms = glance.record.event_time_ms
         key = (glance.record.key, glance.record.payload.source_id)
         track = finder.find(grey, at_ms, self._tracks.get(key))
@@ -200,6 +210,7 @@ class SenseFace:
                 self._tracks.pop(idle, None)
         if track.square is not None and (track.faces <= 1 or not glance.verdict.single_subject):
             glance.face = crop(grey, track.square)
+            glance.framed = self._framing.cut(picture, track.square) if self._framing.colour else glance.face
 
     def _answer(self, glance: _Glance) -> Record[Any]:
         """What is written for a frame that was read."""
@@ -219,6 +230,9 @@ class SenseFace:
         record, spec = glance.record, self._engine.spec
         emotions = {name: float(p) for name, p in zip(spec.labels, glance.emotions, strict=True)}
         seen, chance = quality(glance.face, square), 1 / len(spec.labels)
+        sure = chance + trust(seen) * glance.known * (float(glance.emotions.max()) - chance)
+        if spec.classes:
+            seen["known"] = round(glance.known, 4)
         observation = Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -226,7 +240,7 @@ class SenseFace:
             source_id=record.payload.source_id,
             start_ms=record.event_time_ms,
             end_ms=record.event_time_ms,
-            confidence=chance + trust(seen) * (float(glance.emotions.max()) - chance),
+            confidence=sure,
             quality=seen,
             faces=faces,
             box=(round(square.x, 1), round(square.y, 1), round(square.side, 1), round(square.side, 1)),
@@ -235,7 +249,9 @@ class SenseFace:
             source_kafka_ms=record.kafka_ms,
         )
         if glance.verdict.mode == "expressions_only":
-            shown = {"presence": 1.0, "smiling": emotions.get("happiness", 0.0)}
+            shown = {"presence": 1.0}
+            if "happiness" in emotions:
+                shown["smiling"] = emotions["happiness"]
             return msgspec.structs.replace(observation, expressions=shown, confidence=0.0)
         valence, arousal, dominance = derived_vad(emotions)
         embedding = None
@@ -247,12 +263,13 @@ class SenseFace:
         )  # fmt: skip
 
 
-def _decoded(frame: VideoFrame) -> NDArray[np.uint8]:
-    """A frame's upright grey picture.
+def _decoded(frame: VideoFrame, *, colour: bool) -> NDArray[np.uint8]:
+    """A frame's upright picture, grey or in colour.
 
     Raises:
         JpegError: it is too large, or not what the frame says.
     """
     if len(frame.data) > MAX_FRAME_BYTES:
         raise JpegError(f"{len(frame.data)} bytes, the limit is {MAX_FRAME_BYTES}")
-    return decode_grey(frame.data, width=frame.width, height=frame.height, rotation=frame.rotation)
+    decode = decode_rgb if colour else decode_grey
+    return decode(frame.data, width=frame.width, height=frame.height, rotation=frame.rotation)

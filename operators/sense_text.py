@@ -10,12 +10,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.calibration import softmax
-from kernels.engines import Engine
+from kernels.engines import Engine, ModelFolderError
+from kernels.framing import WordPiece, emotions, text_framing
+from kernels.fusion import derived_vad
 from kernels.text_tokens import LENGTH_STEP, TextTokens
 from operators.consent import Gate
-from operators.encoders import load_encoder
+from operators.encoders import load_encoder, load_framed
 from operators.payloads import ChatMessage, Observation
+from streamer.errors import ModelError
 from streamer.operator import Context
 from streamer.payloads import Refusal
 from streamer.records import Origin, Record
@@ -24,10 +26,13 @@ _SPECIAL_TOKENS = 2
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Models by name and the longest message in tokens; a longer one keeps its beginning and is marked `truncated`."""
+    """Models by name and the longest message in tokens; a longer one keeps its beginning and is marked `truncated`.
+
+    Without a `vad_model` (null), valence, arousal and dominance are derived from the emotions.
+    """
 
     model: str = "text_affect"
-    vad_model: str = "text_vad"
+    vad_model: str | None = "text_vad"
     max_tokens: int = 64
 
     def __post_init__(self) -> None:
@@ -38,13 +43,15 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Readings(NamedTuple):
     """What the models made of n messages.
 
-    `emotions` float64 n x labels, rows sum to 1; `vad` float64 n x 3 in [-1, 1]; `embeddings` float16 n x 384;
-    `quality` one map for each message.
+    `emotions` float64 n x labels, rows sum to 1; `known` float64 n, the share of probability on classes that have a
+    label; `vad` float64 n x 3 in [-1, 1]; `embeddings` float16 n x 384, None of an encoder without; `quality` one map
+    for each message.
     """
 
     emotions: NDArray[np.float64]
+    known: NDArray[np.float64]
     vad: NDArray[np.float64]
-    embeddings: NDArray[np.float16]
+    embeddings: NDArray[np.float16] | None
     quality: list[dict[str, float]]
 
 
@@ -61,6 +68,7 @@ class SenseText:
         self._context = context
         self._gate = Gate(context, "text")
         self._encoder: Engine | None = None
+        self._framing = WordPiece()
         self._vad: Engine | None = None
         self._tokens: TextTokens | None = None
 
@@ -69,7 +77,8 @@ class SenseText:
 
         Raises:
             RefusedUseError: this use, or a model's licence state, is not accepted here.
-            ModelError: a model folder is incomplete or altered, or nothing on this machine runs it.
+            ModelError: a model folder is incomplete or altered, nothing on this machine runs it, or `vad_model` wasn't
+                fitted on this encoder.
         """
         self._gate.open()
         await asyncio.to_thread(self._load)
@@ -110,12 +119,24 @@ class SenseText:
         self._encoder = self._vad = self._tokens = None
 
     def _load(self) -> None:
-        self._encoder = load_encoder(self._params.model, self._context)
-        self._vad = load_encoder(self._params.vad_model, self._context)
-        self._tokens = TextTokens(self._encoder.spec.folder / "tokenizer.json", max_tokens=self._params.max_tokens)
+        self._encoder, self._framing = load_framed(self._params.model, self._context, text_framing)
+        self._vad = self._load_vad(self._encoder)
+        try:
+            self._tokens = self._framing.tokens(self._encoder.spec.folder, self._params.max_tokens)
+        except ModelFolderError as error:
+            raise ModelError(str(error)) from error
         # The first message of each width pays for preparing that width: let none of a person's messages be it.
         for width in range(LENGTH_STEP, self._params.max_tokens + 1, LENGTH_STEP):
             self._read(["word " * (width - _SPECIAL_TOKENS)])
+
+    def _load_vad(self, encoder: Engine) -> Engine | None:
+        if self._params.vad_model is None:
+            return None
+        vad = load_encoder(self._params.vad_model, self._context)
+        if vad.spec.input.get("of_sha256") != encoder.spec.sha256:
+            told = f"{vad.spec.id} was fitted on {vad.spec.input.get('of')}, not on {encoder.spec.id}"
+            raise ModelError(f"{told}: say vad_model: null, or name one that was")
+        return vad
 
     def _without_encoder(self, record: Record[Any]) -> list[Record[Any]] | None:
         """What to write for a record no encoder may or can read (perhaps nothing); None where one has to."""
@@ -137,27 +158,33 @@ class SenseText:
 
     def _read(self, texts: Sequence[str]) -> Readings:
         """Texts in, readings out; runs in a worker thread and touches nothing of the event loop's."""
-        if self._encoder is None or self._vad is None or self._tokens is None:
+        if self._encoder is None or self._tokens is None:
             raise RuntimeError("sense_text was not opened")
         tokens = self._tokens.encode(texts)
-        outputs = self._encoder.infer({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
-        reads = str(self._vad.spec.input.get("reads", "embedding"))
-        vad = self._vad.infer({reads: outputs[reads]})["vad"]
+        outputs = self._encoder.infer(self._framing.arrays(tokens))
+        p, known = emotions(self._encoder.spec, outputs["logits"])
+        if self._vad is None:
+            vad = np.array([derived_vad(dict(zip(self._encoder.spec.labels, row, strict=True))) for row in p.tolist()])
+        else:
+            reads = str(self._vad.spec.input.get("reads", "embedding"))
+            vad = self._vad.infer({reads: outputs[reads]})["vad"]
         quality = [
             {"tokens": float(count), "truncated": float(cut), "unknown": round(float(unknown), 4)}
             for count, cut, unknown in zip(tokens.counts, tokens.truncated, tokens.unknown, strict=True)
         ]
-        return Readings(
-            softmax(outputs["logits"], self._encoder.spec.temperature),
-            np.clip(np.asarray(vad, dtype=np.float64), -1.0, 1.0),
-            outputs["embedding"].astype("<f2"),
-            quality,
-        )
+        if self._encoder.spec.classes:
+            for one, share in zip(quality, known, strict=True):
+                one["known"] = round(float(share), 4)
+        embeddings = outputs["embedding"].astype("<f2") if self._encoder.spec.embedding_width else None
+        return Readings(p, known, np.clip(np.asarray(vad, dtype=np.float64), -1.0, 1.0), embeddings, quality)
 
     def _observation(self, record: Record[Any], readings: Readings, row: int) -> Observation:
         assert self._encoder is not None  # noqa: S101 - process has read with it
         p, quality = readings.emotions[row], readings.quality[row]
         valence, arousal, dominance = (float(value) for value in readings.vad[row])
+        embedding = None
+        if self._context.settings.embeddings and readings.embeddings is not None:
+            embedding = readings.embeddings[row].tobytes()
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -169,10 +196,11 @@ class SenseText:
             valence=valence,
             arousal=arousal,
             dominance=dominance,
-            vad_source="measured",
-            embedding=readings.embeddings[row].tobytes() if self._context.settings.embeddings else None,
-            # What the vocabulary can't spell the encoder has not read: the confidence covers only the rest.
-            confidence=float(p.max()) * (1.0 - quality["unknown"]),
+            vad_source="derived" if self._vad is None else "measured",
+            embedding=embedding,
+            # What the vocabulary can't spell the encoder has not read, and what it takes for a class that is no
+            # emotion's it can't say: the confidence covers only the rest.
+            confidence=float(p.max()) * (1.0 - quality["unknown"]) * float(readings.known[row]),
             quality=quality,
             model=self._encoder.spec.id,
             source_kafka_ms=record.kafka_ms,

@@ -18,12 +18,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.calibration import softmax
+from kernels import framing
 from kernels.engines import Engine
-from kernels.speech import Sound, describe_sound, listen, stack_pieces, voice_features
+from kernels.speech import Listened, Sound, describe_sound, listen
 from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
 from operators.consent import Gate, Verdict
-from operators.encoders import load_encoder
+from operators.encoders import load_framed
 from operators.payloads import AudioChunk, Observation
 from streamer.event_time import Duration
 from streamer.operator import Context
@@ -65,6 +65,14 @@ class _Heard(NamedTuple):
     record: Record[Any]
     verdict: Verdict
     due: Due
+
+
+class _Answer(NamedTuple):
+    """What the model makes of a piece: p of its emotions, the share of p on classes that have one, and float16s."""
+
+    emotions: dict[str, float]
+    known: float
+    embedding: NDArray[np.float16] | None
 
 
 class _Stream:
@@ -111,6 +119,7 @@ class SenseVoice:
         self._rules = Rules(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._encoder: Engine | None = None
+        self._framing: framing.VoiceFraming = framing.LogMel()
 
     async def open(self) -> None:
         """Check the declared use and the model's licence, compile the model and warm it up.
@@ -182,8 +191,8 @@ class SenseVoice:
         self._streams.pop(session_id, None)
 
     def _load(self) -> None:
-        self._encoder = load_encoder(self._params.model, self._context)
-        warm = voice_features(listen(np.zeros(self._params.longest * PER_MS, np.float32)))
+        self._encoder, self._framing = load_framed(self._params.model, self._context, framing.voice_framing)
+        warm = listen(np.zeros(self._params.longest * PER_MS, np.float32))
         for n in (1, 2, 4):
             self._infer([warm] * n)
 
@@ -256,24 +265,23 @@ class SenseVoice:
         sounds = [listen(np.asarray(one.due.samples, np.float32) / np.float32(32768)) for one in heard]
         told = [describe_sound(sound) for sound in sounds]
         full = [i for i, one in enumerate(heard) if one.verdict.mode == "full"]
-        answers = dict(zip(full, self._infer([voice_features(sounds[i]) for i in full]), strict=True)) if full else {}
+        answers = dict(zip(full, self._infer([sounds[i] for i in full]), strict=True)) if full else {}
         return [self._observation(one, told[i], answers.get(i)) for i, one in enumerate(heard)]
 
-    def _infer(self, pieces: Sequence[NDArray[np.float32]]) -> list[tuple[dict[str, float], bytes]]:
-        """Features of n pieces to n pairs: probabilities of the model's classes, rounded to 1e-4, and the embedding."""
+    def _infer(self, pieces: Sequence[Listened]) -> list[_Answer]:
+        """Pieces of speech to what the model makes of each; its probabilities are rounded to 1e-4."""
         assert self._encoder is not None  # noqa: S101 - opened before it hears
         spec = self._encoder.spec
-        features, mask = stack_pieces(pieces)
-        outputs = self._encoder.infer({"features": features, "mask": mask})
-        p = np.round(softmax(outputs["logits"], spec.temperature), 4)
+        reading = framing.read(self._encoder, self._framing, pieces)
+        p = np.round(reading.emotions, 4)
         p /= p.sum(axis=1, keepdims=True)
-        embeddings = outputs["embedding"].astype("<f2")
+        embeddings = [None] * len(p) if reading.embeddings is None else list(reading.embeddings.astype("<f2"))
         return [
-            (dict(zip(spec.labels, row.tolist(), strict=True)), embedding.tobytes())
-            for row, embedding in zip(p, embeddings, strict=True)
+            _Answer(dict(zip(spec.labels, row.tolist(), strict=True)), round(float(known), 4), embedding)
+            for row, known, embedding in zip(p, reading.known, embeddings, strict=True)
         ]
 
-    def _observation(self, one: _Heard, sound: Sound, answer: tuple[dict[str, float], bytes] | None) -> Observation:
+    def _observation(self, one: _Heard, sound: Sound, answer: _Answer | None) -> Observation:
         record, due = one.record, one.due
         quality = {
             "speech_s": due.speech_ms / 1000,
@@ -289,8 +297,15 @@ class SenseVoice:
                 "pitch": round(sound.pitch_hz, 1),
                 "rate": round(sound.rate_hz, 2),
             }
-        emotions, embedding = answer or (None, None)
         assert self._encoder is not None  # noqa: S101 - opened before it hears
+        emotions, embedding, sure = None, None, 0.0
+        if answer is not None:
+            emotions = answer.emotions
+            sure = confidence(max(emotions.values()), len(emotions), quality, answer.known)
+            if self._encoder.spec.classes:
+                quality["known"] = answer.known
+            if self._context.settings.embeddings and answer.embedding is not None:
+                embedding = answer.embedding.tobytes()
         return Observation(
             session_id=record.key,
             event_time_ms=due.end_ms,
@@ -299,8 +314,8 @@ class SenseVoice:
             start_ms=due.start_ms,
             end_ms=due.end_ms,
             emotions=emotions,
-            embedding=embedding if self._context.settings.embeddings else None,
-            confidence=confidence(max(emotions.values()), len(emotions), quality) if emotions else 0.0,
+            embedding=embedding,
+            confidence=sure,
             quality=quality,
             mode=one.verdict.mode,
             expressions=expressions,
@@ -309,13 +324,13 @@ class SenseVoice:
         )
 
 
-def confidence(top: float, classes: int, quality: dict[str, float]) -> float:
+def confidence(top: float, classes: int, quality: dict[str, float], known: float = 1.0) -> float:
     """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]; poor sound pulls it down.
 
     Full trust needs 1.5 s of speech, a range of 20 dB between loud and quiet frames, and no clipping; each shortfall
-    counts.
+    counts, and so does the share of probability on classes that are no emotion's (all but `known`).
     """
-    trust = math.sqrt(min(1.0, quality["speech_s"] / 1.5))
+    trust = known * math.sqrt(min(1.0, quality["speech_s"] / 1.5))
     trust *= min(1.0, max(0.1, quality["range_db"] / 20.0))
     trust *= max(0.2, 1.0 - 10.0 * quality["clipped"])
     chance = 1.0 / classes

@@ -87,8 +87,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     compiled = engines.load
 
-    def load(name: str, *, threads: int = 2) -> Counted:
-        counted = Counted(compiled(name, threads=threads))
+    def load(name: str, **options: Any) -> Counted:
+        counted = Counted(compiled(name, **options))
         counted.calls = rows
         return counted
 

@@ -84,8 +84,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Counted]:
     counted: dict[str, Counted] = {}
     compiled = engines.load
 
-    def load(name: str, *, threads: int = 2) -> Counted:
-        return counted.setdefault(name, Counted(compiled(name, threads=threads)))
+    def load(name: str, **options: Any) -> Counted:
+        return counted.setdefault(name, Counted(compiled(name, **options)))
 
     monkeypatch.setattr(engines, "load", load)
     return counted
