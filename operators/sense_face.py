@@ -165,7 +165,8 @@ class SenseFace:
         detector = CascadeDetector() if named == "cascade" else YunetDetector(Path(named).expanduser())
         self._finder = FaceFinder(detector, min_px=self._params.min_face)
         self._finder.find(np.zeros((240, 320), np.uint8), 0, None)
-        blank = self._framing.cut(np.zeros((64, 64, 3) if self._framing.colour else (64, 64), np.uint8), Square(0, 0, 64))
+        shape = (64, 64, 3) if self._framing.colour else (64, 64)
+        blank = self._framing.cut(np.zeros(shape, np.uint8), Square(0, 0, shape[0]))
         for n in (1, 2, 4):
             framing.read(self._engine, self._framing, [blank] * n)
 

@@ -160,7 +160,7 @@ def _read_prior(text: str, emotions: set[str]) -> tuple[dict[str, float], list[P
     if shares.keys() != emotions or min(shares.values()) <= 0 or total == float("inf"):
         listed = ", ".join(name for name in EMOTIONS if name in emotions)
         return {}, [Problem("--prior", f"must give each of {listed} a share above 0, and nothing else one")]
-    return {name: shares[name] / total for name in EMOTIONS if name in emotions}, []
+    return {name: round(shares[name] / total, 6) for name in EMOTIONS if name in emotions}, []
 
 
 def _export(source: Source, wanted: Wanted, folder: Path) -> list[Problem]:
