@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kernels.intents import INTENTS
 
 PATH = Path(__file__).with_name("templates.txt")
-PER_FAMILY = 32
+PER_FAMILY = 40
 _DRAWS = 8
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 _SLOT = re.compile(r"\{(\w+)\}")

@@ -35,7 +35,7 @@ VERSION = "1"
 OPSET = 17
 _WIDTH = 384
 _SETS = {"layers": slice(None), "embedding": slice(-_WIDTH, None)}
-_PENALTIES = (0.1, 0.3, 1.0)
+_PENALTIES = (0.03, 0.1, 0.3)
 _STRENGTHS = (0.3, 1.0)
 _STEPS = 100
 
