@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -100,6 +101,14 @@ def test_a_jpeg_in_colour_is_turned_and_its_grey_is_the_grey_one() -> None:
     assert grey.shape == (240, 320)
     with pytest.raises(JpegError, match="the record says"):
         decode_rgb(data, width=321, height=240)
+
+
+def test_a_red_jpeg_is_red() -> None:
+    blue_green_red = np.zeros((16, 16, 3), np.uint8)
+    blue_green_red[..., 2] = 250
+    done, coded = cv2.imencode(".jpg", blue_green_red)
+    assert done
+    assert decode_rgb(coded.tobytes(), width=16, height=16)[8, 8].tolist() == pytest.approx([250, 0, 0], abs=6)
 
 
 def test_sound_is_framed_by_length_without_padding_and_put_back_in_order() -> None:

@@ -3,6 +3,7 @@
 `pip install -e '.[dev,train]' && python -m pytest -m train`
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from kernels import engines, framing
 from kernels.face import Square
 from kernels.speech import listen
 from models.importing.folder import Wanted, import_model
+from models.importing.hugging_face import FAMILIES
 from streamer.errors import ConfigurationError
 from tests.tiny_encoders import labelled, make
 
+TINY = Path(__file__).parent / "tiny_encoders"
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
 
 
@@ -32,7 +35,7 @@ def imported(folder: Path, **changes: Any) -> engines.Engine:
     fields: dict[str, Any] = {
         "path": folder,
         "name": "mine",
-        "modality": labelled.FOR[folder.name],
+        "modality": labelled.FOR.get(folder.name),
         "out": out,
         **changes,
     }
@@ -107,7 +110,7 @@ def test_the_encoders_of_the_other_tests_are_made_by_the_recipe_they_name(folder
     engine = imported(folder)
     kept = import_model(
         Wanted(
-            path=Path(__file__).parent / "tiny_encoders" / folder.name,
+            path=TINY / folder.name,
             name="kept",
             modality=engine.spec.modality,
             out=folder.parent / "models",
@@ -116,3 +119,60 @@ def test_the_encoders_of_the_other_tests_are_made_by_the_recipe_they_name(folder
     assert kept.spec.classes == engine.spec.classes
     assert kept.spec.input == engine.spec.input
     assert kept.spec.outputs == engine.spec.outputs
+
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+    "id2label": {0: "angry", 1: "happy", 2: "sad"}, "label2id": {"angry": 0, "happy": 1, "sad": 2},
+}  # fmt: skip
+IMAGE = {"image_size": 64, "patch_size": 16}
+SOUND = {
+    "conv_dim": [8] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16,
+}  # fmt: skip
+WORDS = {"vocab_size": 300, "max_position_embeddings": 66}
+RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
+    "deit": ("DeiT", IMAGE),
+    "beit": ("Beit", IMAGE),
+    "swin": ("Swin", {"image_size": 64, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}),
+    "hubert": ("Hubert", SOUND),
+    "wavlm": ("WavLM", SOUND),
+    "distilbert": ("DistilBert", {**WORDS, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}),
+    "roberta": ("Roberta", {**WORDS, "pad_token_id": 1}),
+    "xlm-roberta": ("XLMRoberta", {**WORDS, "pad_token_id": 1}),
+    "electra": ("Electra", {**WORDS, "embedding_size": 16}),
+}
+
+
+def test_every_family_that_is_named_is_tried_here() -> None:
+    assert {*RELATIVES, *make.LABELS} == frozenset().union(*FAMILIES.values())
+
+
+@pytest.mark.parametrize("family", RELATIVES)
+def test_the_relatives_say_what_transformers_says(family: str, tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    name, changes = RELATIVES[family]
+    modality = next(m for m, types in FAMILIES.items() if family in types)
+    kept = {k: v for k, v in SMALL.items() if family not in ("swin", "distilbert") or "2" in k}
+    config = getattr(transformers, f"{name}Config")(**kept, **changes)
+    head = "Image" if modality == "face" else "Sequence"
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}For{head}Classification")(config).eval()
+    model.save_pretrained(tmp_path / family)
+    own = {"face": "vit/preprocessor_config.json", "voice": "wav2vec2/preprocessor_config.json"}
+    given = TINY / own.get(modality, "bert/tokenizer.json")
+    shutil.copy(given, tmp_path / family)
+    engine = imported(tmp_path / family, modality=modality)
+    rng = np.random.default_rng(0)
+    inputs: dict[str, Any]
+    if modality == "text":
+        tokens = framing.text_framing(engine.spec).tokens(engine.spec.folder, 32).encode(["happy", "I love this night"])
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+    elif modality == "voice":
+        inputs = {"input_values": rng.normal(size=(2, 12_345)).astype(np.float32)}
+    else:
+        inputs = {"pixel_values": rng.normal(size=(3, 3, 64, 64)).astype(np.float32)}
+    with torch.no_grad():
+        theirs = model(**{key: torch.from_numpy(value) for key, value in inputs.items()}).logits.numpy()
+    assert engine.infer(inputs)["logits"] == pytest.approx(theirs, abs=1e-4)

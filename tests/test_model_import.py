@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from kernels import engines
+from kernels import engines, framing
 from kernels.calibration import softmax
 from kernels.emotions import SEVEN
-from models.importing import source
+from models.importing import folder, source
 from models.importing.folder import Imported, Wanted, import_model
 from models.importing.label_map import classes, parse_labels, read_label_map
+from models.importing.labelled import Item, read_items
 from streamer.__main__ import main
 from streamer.errors import ConfigurationError
 from tests.tiny_encoders import labelled
@@ -184,6 +186,23 @@ def test_files_that_cannot_be_read_are_counted_and_half_of_them_are_too_many(bri
     for file in items.glob("*/*.png"):
         file.write_bytes(b"no picture")
     assert "120 of 120 items can't be read" in said(bring, "vit", name="other", calibrate=items)
+
+
+def test_pictures_are_read_in_the_colours_and_the_middle_of_their_file(tmp_path: Path) -> None:
+    wide = np.zeros((20, 60, 3), np.uint8)  # blue, green, red, as OpenCV has them
+    wide[:, 20:40, 2] = 255
+    assert cv2.imwrite(str(tmp_path / "red.png"), wide)
+    item = Item(tmp_path / "red.png", "anger")
+    ((face,), _) = read_items([item], framing.ImageRgb(size=8, mean=(0, 0, 0), std=(1, 1, 1)), "face")
+    assert face.min(axis=(1, 2)) == pytest.approx([1.0, 0.0, 0.0])
+    ((grey,), _) = read_items([item], framing.FaceGreyCrop(), "face")
+    assert grey.shape == (48, 48)
+
+
+def test_weights_larger_than_a_bound_are_warned_about(bring: Bring, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any("MB of weights" in warning for warning in bring("bert", name="small").warnings)
+    monkeypatch.setattr(folder, "LARGE_BYTES", 50_000)
+    assert any("0 MB of weights: one item takes" in warning for warning in bring("bert").warnings)
 
 
 def test_a_line_of_a_table_without_a_label_is_named(bring: Bring, tmp_path: Path) -> None:
