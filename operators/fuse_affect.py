@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from kernels import engines, fusion
+from kernels import engines, fusion, intents
 from kernels.emotions import EMOTIONS
 from operators.payloads import (
     MODALITIES,
@@ -111,6 +111,7 @@ class FuseAffect:
             abstained=abstained,
             modalities=states,
             models={p.payload.modality: p.payload.model for p in in_time if p.payload.model},
+            intents=_intents(in_time),
             expressions=_expressions(in_time),
             source_kafka_ms=window.source_kafka_ms,
             emitted_at_ms=self._context.clock.now_ms(),
@@ -171,6 +172,14 @@ def _moment(piece: Piece) -> tuple[int, int, str, str]:
     """Event time, then what tells observations of one event time apart."""
     o: Observation = piece.payload
     return o.end_ms, o.start_ms, o.modality, o.source_id
+
+
+def _intents(pieces: Sequence[Piece]) -> dict[str, float] | None:
+    """The mean of what messages ask of the session, each as heavy as its evidence; None where none weighs.
+
+    It is not withheld where the emotions are: it comes from words alone, and `none` is how it abstains.
+    """
+    return intents.mean([(p.payload.intents, p.weight) for p in pieces if p.payload.intents])
 
 
 def _expressions(pieces: Sequence[Piece]) -> dict[str, float] | None:

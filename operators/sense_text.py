@@ -1,4 +1,4 @@
-"""Chat messages in, text observations out: emotions, valence/arousal/dominance and a calibrated confidence."""
+"""Chat messages in, text observations out: emotions, VAD, session intents and a calibrated confidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.engines import Engine, ModelFolderError
+from kernels import intents
+from kernels.calibration import softmax
+from kernels.engines import Arrays, Engine, ModelFolderError
 from kernels.framing import WordPiece, emotions, text_framing
 from kernels.fusion import derived_vad
 from kernels.text_tokens import LENGTH_STEP, TextTokens
@@ -28,11 +30,13 @@ _SPECIAL_TOKENS = 2
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Models by name and the longest message in tokens; a longer one keeps its beginning and is marked `truncated`.
 
-    Without a `vad_model` (null), valence, arousal and dominance are derived from the emotions.
+    Without a `vad_model` (null), valence, arousal and dominance are derived from the emotions; without an
+    `intent_model` (null) observations have no intents.
     """
 
     model: str = "text_affect"
     vad_model: str | None = "text_vad"
+    intent_model: str | None = "text_intent"
     max_tokens: int = 64
 
     def __post_init__(self) -> None:
@@ -44,13 +48,14 @@ class Readings(NamedTuple):
     """What the models made of n messages.
 
     `emotions` float64 n x labels, rows sum to 1; `known` float64 n, the share of probability on classes that have a
-    label; `vad` float64 n x 3 in [-1, 1]; `embeddings` float16 n x 384, None of an encoder without; `quality` one map
-    for each message.
+    label; `vad` float64 n x 3 in [-1, 1]; `intents` float64 n x 10, rows sum to 1, None where no model reads them;
+    `embeddings` float16 n x 384, None of an encoder without; `quality` one map for each message.
     """
 
     emotions: NDArray[np.float64]
     known: NDArray[np.float64]
     vad: NDArray[np.float64]
+    intents: NDArray[np.float64] | None
     embeddings: NDArray[np.float16] | None
     quality: list[dict[str, float]]
 
@@ -70,15 +75,16 @@ class SenseText:
         self._encoder: Engine | None = None
         self._framing = WordPiece()
         self._vad: Engine | None = None
+        self._intents: Engine | None = None
         self._tokens: TextTokens | None = None
 
     async def open(self) -> None:
-        """Check the declared use and the models' licences, compile both models and warm them up.
+        """Check the declared use and the models' licences, compile the models and warm them up.
 
         Raises:
             RefusedUseError: this use, or a model's licence state, is not accepted here.
-            ModelError: a model folder is incomplete or altered, nothing on this machine runs it, or `vad_model` wasn't
-                fitted on this encoder.
+            ModelError: a model folder is incomplete or altered, nothing on this machine runs it, or `vad_model` or
+                `intent_model` wasn't fitted on this encoder.
         """
         self._gate.open()
         await asyncio.to_thread(self._load)
@@ -116,11 +122,12 @@ class SenseText:
 
     async def close(self) -> None:
         """Let the compiled models go."""
-        self._encoder = self._vad = self._tokens = None
+        self._encoder = self._vad = self._intents = self._tokens = None
 
     def _load(self) -> None:
         self._encoder, self._framing = load_framed(self._params.model, self._context, text_framing)
-        self._vad = self._load_vad(self._encoder)
+        self._vad = self._load_head("vad_model", self._params.vad_model, self._encoder)
+        self._intents = self._load_head("intent_model", self._params.intent_model, self._encoder)
         try:
             self._tokens = self._framing.tokens(self._encoder.spec.folder, self._params.max_tokens)
         except ModelFolderError as error:
@@ -129,14 +136,14 @@ class SenseText:
         for width in range(LENGTH_STEP, self._params.max_tokens + 1, LENGTH_STEP):
             self._read(["word " * (width - _SPECIAL_TOKENS)])
 
-    def _load_vad(self, encoder: Engine) -> Engine | None:
-        if self._params.vad_model is None:
+    def _load_head(self, param: str, name: str | None, encoder: Engine) -> Engine | None:
+        if name is None:
             return None
-        vad = load_encoder(self._params.vad_model, self._context)
-        if vad.spec.input.get("of_sha256") != encoder.spec.sha256:
-            told = f"{vad.spec.id} was fitted on {vad.spec.input.get('of')}, not on {encoder.spec.id}"
-            raise ModelError(f"{told}: say vad_model: null, or name one that was")
-        return vad
+        head = load_encoder(name, self._context)
+        if head.spec.input.get("of_sha256") != encoder.spec.sha256:
+            told = f"{head.spec.id} was fitted on {head.spec.input.get('of')}, not on {encoder.spec.id}"
+            raise ModelError(f"{told}: say {param}: null, or name one that was")
+        return head
 
     def _without_encoder(self, record: Record[Any]) -> list[Record[Any]] | None:
         """What to write for a record no encoder may or can read (perhaps nothing); None where one has to."""
@@ -166,8 +173,10 @@ class SenseText:
         if self._vad is None:
             vad = np.array([derived_vad(dict(zip(self._encoder.spec.labels, row, strict=True))) for row in p.tolist()])
         else:
-            reads = str(self._vad.spec.input.get("reads", "embedding"))
-            vad = self._vad.infer({reads: outputs[reads]})["vad"]
+            vad = _of_head(self._vad, outputs)["vad"]
+        intent_p = None
+        if self._intents is not None:
+            intent_p = softmax(_of_head(self._intents, outputs)["logits"], self._intents.spec.temperature)
         quality = [
             {"tokens": float(count), "truncated": float(cut), "unknown": round(float(unknown), 4)}
             for count, cut, unknown in zip(tokens.counts, tokens.truncated, tokens.unknown, strict=True)
@@ -176,7 +185,8 @@ class SenseText:
             for one, share in zip(quality, known, strict=True):
                 one["known"] = round(float(share), 4)
         embeddings = outputs["embedding"].astype("<f2") if self._encoder.spec.embedding_width else None
-        return Readings(p, known, np.clip(np.asarray(vad, dtype=np.float64), -1.0, 1.0), embeddings, quality)
+        vad = np.clip(np.asarray(vad, dtype=np.float64), -1.0, 1.0)
+        return Readings(p, known, vad, intent_p, embeddings, quality)
 
     def _observation(self, record: Record[Any], readings: Readings, row: int) -> Observation:
         assert self._encoder is not None  # noqa: S101 - process has read with it
@@ -197,6 +207,7 @@ class SenseText:
             arousal=arousal,
             dominance=dominance,
             vad_source="derived" if self._vad is None else "measured",
+            intents=None if readings.intents is None else intents.to_wire(readings.intents[row]),
             embedding=embedding,
             # What the vocabulary can't spell the encoder has not read, and what it takes for a class that is no
             # emotion's it can't say: the confidence covers only the rest.
@@ -219,3 +230,9 @@ class SenseText:
             expressions={"presence": 1.0},
             source_kafka_ms=record.kafka_ms,
         )
+
+
+def _of_head(head: Engine, outputs: Arrays) -> Arrays:
+    """A head on the encoder and the encoder's outputs in, the head's outputs out."""
+    reads = str(head.spec.input.get("reads", "embedding"))
+    return head.infer({reads: outputs[reads]})

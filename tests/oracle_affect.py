@@ -10,6 +10,7 @@ from typing import Any
 
 from kernels import fusion
 from kernels.emotions import EMOTIONS
+from kernels.intents import INTENTS
 from operators.payloads import MODALITIES, AffectEvent, ModalityReading, Observation
 from tests.oracle import Final, takes_back
 
@@ -75,11 +76,17 @@ def affect_event(
         abstained=abstained,
         modalities=states,
         models={o.modality: o.model for o, _, _ in weighed if o.model},
+        intents=_intents([(o.intents, weight) for o, weight, _ in weighed if o.intents and weight > 0]),
         expressions=expressions or None,
         source_kafka_ms=max([0, *(o.source_kafka_ms for o, _, _ in used)]),
         emitted_at_ms=0,
         **fields,
     )
+
+
+def _intents(told: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
+    total = sum(weight for _, weight in told)
+    return {i: round(sum(p.get(i, 0.0) * w for p, w in told) / total, 6) for i in INTENTS} if told else None
 
 
 def _reading(o: Observation, weight: float, priors: Mapping[str, Mapping[str, float]]) -> fusion.Reading:

@@ -118,6 +118,7 @@ def observation(step: Step, at_ms: int, number: int) -> Observation:
         absent=absent,
         reason="no_consent" if step.kind == "withdrawal" else "no_face" if absent else None,
         emotions=None if absent else {"happiness": share, "sadness": 1 - share},
+        intents={"leave": share, "none": 1 - share} if step.modality == "text" and not absent else None,
         confidence=0.0 if absent else 0.4 + number % 7 / 20,
         model="" if absent else MODEL,
         source_kafka_ms=at_ms + 5,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from kernels import fusion
 from kernels.emotions import EMOTIONS, SEVEN
 from kernels.fusion import Expert, Fused, Reading, expert, fuse
+from kernels.intents import INTENTS
 from operators.fuse_affect import FuseAffect, Params
 from operators.payloads import AffectEvent, Observation
 from streamer.event_time import ManualClock
@@ -293,6 +295,27 @@ async def test_expressions_only_gives_expressions_and_no_emotion() -> None:
     assert event.expressions == {"smiling": 1.0}
     assert event.abstained
     assert event.emotions is None
+
+
+async def test_intents_of_messages_are_averaged_as_heavy_as_their_evidence() -> None:
+    leave = an_observation("text", leaning("fear", 0.6, EMOTIONS), intents={"leave": 0.9, "none": 0.1})
+    silent = an_observation("text", leaning("fear", 0.6, EMOTIONS), source_id="z", start_ms=1700)
+    rest = an_observation("text", leaning("fear", 0.6, EMOTIONS), source_id="y", intents={"none": 1.0})
+    window = a_window(leave, rest, silent, an_observation("face", leaning("fear")))
+    pieces = tuple(replace(p, weight=w) for p, w in zip(window.pieces, (0.3, 0.1, 0.8, 0.9), strict=True))
+    operator = FuseAffect(Params(), Context("fuse_affect", load_settings(), ManualClock(2200)))
+    await operator.open()
+    (event,) = await operator.fuse([replace(window, pieces=pieces)])
+    assert event.intents == dict.fromkeys(INTENTS, 0.0) | {"leave": 0.675, "none": 0.325}
+
+
+async def test_intents_outlive_a_withheld_estimate_but_not_their_evidence() -> None:
+    said = an_observation("text", leaning("fear", 0.2, EMOTIONS), intents={"leave": 1.0})
+    withheld, faded = await an_event(said, abstain_below=1.0), await an_event(said, weight=0.0)
+    assert withheld.abstained
+    assert withheld.intents == dict.fromkeys(INTENTS, 0.0) | {"leave": 1.0}
+    assert faded.intents is None
+    assert (await an_event(an_observation("face", leaning("fear")))).intents is None
 
 
 def test_a_prior_over_something_that_is_no_emotion_is_refused() -> None:

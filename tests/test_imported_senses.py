@@ -96,7 +96,7 @@ async def test_a_wav2vec2_hears_the_utterance_however_it_was_cut(models: Path) -
 
 
 async def test_a_bert_reads_messages_with_vad_derived_from_its_emotions(models: Path) -> None:
-    params = sense_text.Params(model="my_text", vad_model=None)
+    params = sense_text.Params(model="my_text", vad_model=None, intent_model=None)
     operator = SenseText(params, test_sense_text.context(test_sense_text.granted(), models=models))
     await operator.open()
     (o,) = await test_sense_text.told(operator, test_sense_text.said("I love this night 😀"))
@@ -119,7 +119,9 @@ async def test_a_bert_reads_messages_with_vad_derived_from_its_emotions(models: 
             "text_vad@1 was fitted on text_affect@1, not on my_text",
         ),
         (
-            lambda c: SenseText(sense_text.Params(model="my_text", vad_model=None, max_tokens=80), c),
+            lambda c: SenseText(
+                sense_text.Params(model="my_text", vad_model=None, intent_model=None, max_tokens=80), c
+            ),
             "say max_tokens: 64",
         ),
         (lambda c: SenseText(sense_text.Params(model="my_face"), c), "reads face, not text"),
@@ -163,9 +165,11 @@ def test_a_topology_that_names_it_turns_a_chat_into_events_of_that_model(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = default_topology().read_text()
-    shipped = "params: {model: text_affect, vad_model: text_vad"
+    shipped = "params: {model: text_affect, vad_model: text_vad, intent_model: text_intent"
     assert shipped in text
-    (tmp_path / "topology.yaml").write_text(text.replace(shipped, "params: {model: my_text, vad_model: null"))
+    (tmp_path / "topology.yaml").write_text(
+        text.replace(shipped, "params: {model: my_text, vad_model: null, intent_model: null")
+    )
     session = tmp_path / "session"
     session.mkdir()
     lines = [{"event_time_ms": 1000 * n, "text": "I love this night"} for n in range(1, 4)]

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from kernels import engines
 from kernels.emotions import EMOTIONS
+from kernels.intents import INTENTS, named
 from operators.payloads import ChatMessage, Consent, Control, Observation
 from operators.sense_text import Params, SenseText
 from streamer.errors import ModelError, RefusedUseError
@@ -110,10 +112,41 @@ async def test_an_observation_keeps_the_contract() -> None:
     assert o.confidence == pytest.approx(max(o.emotions.values()))
     assert o.vad_source == "measured"
     assert all(v is not None and -1 <= v <= 1 for v in (o.valence, o.arousal, o.dominance))
-    assert (o.embedding, o.intents, o.absent, o.mode) == (None, None, False, "full")
+    assert (o.embedding, o.absent, o.mode) == (None, False, "full")
+    assert o.intents is not None
+    assert tuple(o.intents) == INTENTS
+    assert sum(o.intents.values()) == pytest.approx(1.0, abs=1e-5)
     assert o.quality == {"tokens": 6.0, "truncated": 0.0, "unknown": 0.0}
     assert o.model.startswith("text_affect@")
     assert decode(encode(o), Observation) == o
+
+
+async def test_what_a_line_asks_of_the_session_is_its_most_probable_intent() -> None:
+    asked = {"save this song to my list": "save_or_share", "goodbye, see you": "leave", "It rained all day.": "none"}
+    read = await told(await opened(), *(said(line, at) for at, line in enumerate(asked)))
+    assert [named(o.intents, 0.0) for o in read] == list(asked.values())
+
+
+async def test_without_an_intent_model_an_observation_has_no_intents_and_the_same_emotions() -> None:
+    operator = SenseText(Params(intent_model=None), context(granted()))
+    await operator.open()
+    (plain,), (full,) = await told(operator, said("bye")), await told(await opened(), said("bye"))
+    assert plain.intents is None
+    assert plain == msgspec.structs.replace(full, intents=None)
+
+
+async def test_a_head_of_another_encoder_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = engines.load
+
+    def altered(name: str, **options: Any) -> Any:
+        engine = Counted(load(name, **options))
+        if name == "text_intent":
+            engine.spec = msgspec.structs.replace(engine.spec, input={**engine.spec.input, "of_sha256": "0"})
+        return engine
+
+    monkeypatch.setattr(engines, "load", altered)
+    with pytest.raises(ModelError, match="text_intent@1 was fitted on .* say intent_model: null"):
+        await opened()
 
 
 async def test_valence_orders_lines_as_a_reader_would() -> None:

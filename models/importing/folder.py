@@ -296,7 +296,7 @@ def _warnings(spec: ModelSpec, found: Findings) -> list[str]:
 
 def _usage(spec: ModelSpec) -> str:
     """What the topology has to say to use a model."""
-    more = ", vad_model: null" if spec.modality == "text" else ""
+    more = ", vad_model: null, intent_model: null" if spec.modality == "text" else ""
     positions = spec.input.get("positions", _USUAL_TOKENS)
     more += f", max_tokens: {positions}" if positions < _USUAL_TOKENS else ""
     return f"sense_{spec.modality}: params: {{model: {spec.name}{more}}}"

@@ -27,8 +27,8 @@ def f1_by_class(truth: Classes, guess: Classes, weight: Floats) -> Floats:
 
 
 def macro_f1(truth: Classes, guess: Classes, weight: Floats) -> float:
-    """The mean of `f1_by_class`."""
-    return float(f1_by_class(truth, guess, weight).mean())
+    """The mean of `f1_by_class` over the classes that the truth has."""
+    return float(f1_by_class(truth, guess, weight)[np.unique(truth)].mean())
 
 
 def nll(p: Floats, truth: Classes, weight: Floats) -> float:
