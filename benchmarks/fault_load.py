@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernels import engines
-from operators.payloads import Modality, Observation
+from operators.payloads import MODALITIES, Modality, Observation
 from streamer.broker import Broker, Outgoing, partition_for
 from streamer.errors import BrokerUnreachableError
 from streamer.event_time import Clock
@@ -91,7 +91,8 @@ async def publish(planned: Sequence[Sequence[Said]], broker: Broker, clock: Cloc
 
 
 async def _play(planned: Sequence[Said], broker: Broker, clock: Clock, start_ms: int) -> int:
-    models = {spec.id.partition("_")[0]: spec for spec in engines.all_specs() if spec.prior}
+    specs = {spec.id.partition("@")[0]: spec for spec in engines.all_specs()}
+    models = {modality: specs[f"{modality}_affect"] for modality in MODALITIES}
     slices = itertools.groupby(planned, lambda said: said.at_ms // SLICE_MS * SLICE_MS)
     due = [(due_ms, [_outgoing(said, start_ms, models) for said in slice_]) for due_ms, slice_ in slices]
     sent = 0
