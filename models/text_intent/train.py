@@ -3,7 +3,7 @@
 `python -m models.text_intent.train --data DIR`. Directions that tell template families and CLINC classes apart
 (`discriminant.py`), a logistic regression on the ten intents in their space, and matrix scaling fitted on lines whose
 family it has not seen. Which layers are read and the penalties are chosen on such lines too; the test lines are not
-opened here. Features are kept in --work, so an interrupted run goes on. Seeded: the same checkout and data, same head.
+opened here. Features are kept in --work, so an interrupted run goes on. The lines are drawn with a seed.
 """
 
 from __future__ import annotations
