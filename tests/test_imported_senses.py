@@ -13,6 +13,7 @@ from kernels.calibration import softmax
 from kernels.face import Square
 from kernels.fusion import derived_vad
 from kernels.jpeg import decode_rgb
+from kernels.speech import listen
 from models.importing.folder import Wanted, import_model
 from operators import encoders, sense_text
 from operators.fuse_affect import FuseAffect
@@ -93,6 +94,31 @@ async def test_a_wav2vec2_hears_the_utterance_however_it_was_cut(models: Path) -
     assert len(heard[1]) > 8
     assert {tuple(p) for _, _, p, _ in heard[1]} == {("happiness", "sadness", "anger", "neutral")}
     assert all(0.25 <= sure <= max(p.values()) + 1e-3 for _, _, p, sure in heard[1])
+
+
+def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None:
+    engine = engines.load("my_voice", threads=1, imported=models)
+    how = framing.voice_framing(engine.spec)
+    rng = np.random.default_rng(0)
+    pieces = [listen((rng.normal(0, 0.3, n) ** 3).astype(np.float32)) for n in (48_000, 9600, 16_000, 48_000, 9600)]
+    alone = np.concatenate([framing.read(engine, how, [piece]).emotions for piece in pieces])
+    assert framing.read(engine, how, pieces).emotions == pytest.approx(alone, abs=1e-5)
+    assert len({tuple(row) for row in alone.round(6).tolist()}) == len(pieces)
+
+
+async def test_what_a_bert_takes_for_no_emotion_lowers_the_confidence(tmp_path: Path) -> None:
+    labels = "joy=none,love=none"
+    spec = import_model(
+        Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, labels=labels, threads=1)
+    ).spec
+    assert "happiness" not in spec.labels
+    params = sense_text.Params(model="mine", vad_model=None, intent_model=None)
+    operator = SenseText(params, test_sense_text.context(test_sense_text.granted(), models=tmp_path))
+    await operator.open()
+    (o,) = await test_sense_text.told(operator, test_sense_text.said("I love this night"))
+    assert 0 < o.quality["known"] < 0.999
+    assert sum(o.emotions.values()) == pytest.approx(1.0)
+    assert o.confidence == pytest.approx(max(o.emotions.values()) * o.quality["known"], abs=1e-4)
 
 
 async def test_a_bert_reads_messages_with_vad_derived_from_its_emotions(models: Path) -> None:
