@@ -92,7 +92,7 @@ async def publish(planned: Sequence[Sequence[Said]], broker: Broker, clock: Cloc
 
 async def _play(planned: Sequence[Said], broker: Broker, clock: Clock, start_ms: int) -> int:
     specs = {spec.id.partition("@")[0]: spec for spec in engines.all_specs()}
-    models = {modality: specs[f"{modality}_affect"] for modality in MODALITIES}
+    models = {str(modality): specs[f"{modality}_affect"] for modality in MODALITIES}
     slices = itertools.groupby(planned, lambda said: said.at_ms // SLICE_MS * SLICE_MS)
     due = [(due_ms, [_outgoing(said, start_ms, models) for said in slice_]) for due_ms, slice_ in slices]
     sent = 0

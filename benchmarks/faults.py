@@ -266,10 +266,12 @@ def page(runs: Sequence[Run], about: Sequence[str], command: str) -> list[str]:
         "real. Afterwards both logs are read: `affect_events` must hold, committed, exactly the finals that a slow",
         "oracle derives from the whole log of observations. *Lost*: due and not there. *Repeated*: there more than",
         "once. *Wrong*: any field but `emitted_at_ms` differs. *Out of order*: within a partition. *Refusals",
-        "amiss*: late records and dead letters that are missing, repeated or without cause. *Longest gap*: the",
-        "longest time that a partition showed no new final while its sessions went on. *Closing -> readable*: from",
-        "a window's closing instant until a `read_committed` consumer has its final; with a fault, the finals that",
-        "waited for it are among them.",
+        "amiss*: late records and dead letters that are missing, repeated or without cause. *Workers died*: of",
+        "themselves. *Longest gap*: the longest time that a partition showed no new final while its sessions went",
+        "on; a worker that is stopped has been stopped for 3 s just before, too. *Closing -> readable*: from a",
+        "window's closing instant until a `read_committed` consumer has its final; with a fault, the finals that",
+        "waited for it are among them. A member's session times out after 10 s; a broker's after 3 s here, where",
+        "Kafka's default is 9 s.",
     ]
 
 
