@@ -39,7 +39,7 @@ FETCH_WAIT_MS = 100
 """A fetch under way may hold back a partition that was drained meanwhile for this long; Faust's own value is 1500."""
 TABLES_EVERY_MS = 50
 READY_S = 30.0
-STOP_S = 5.0
+STOP_S, QUEUE_STOP_S = 5.0, 1.0
 SESSION_S, HEARTBEAT_S, COMMIT_EVERY_S = 10.0, 0.5, 1.0
 POLL_S = 0.1
 
@@ -121,8 +121,7 @@ class FaustHost:
             async with asyncio.timeout(STOP_S), self._in_hand:
                 self._flowing.clear()
         if self._app is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._app.stop(), STOP_S)
+            await _stopped(self._app)
         await self._tables.stop()
         await self._outlet.stop()
         await self.operator.close()
@@ -249,6 +248,18 @@ def _partition_of(key: bytes, partitions: int) -> int:
     return partition_for(key.partition(b"\0")[0], partitions)
 
 
+async def _stopped(app: Any) -> None:
+    """Stop a Faust app; one that waits for a broker that has gone is left, but not its thread: it would come back."""
+    stopping = asyncio.ensure_future(app.stop())
+    await asyncio.wait([stopping], timeout=STOP_S)
+    if not stopping.done():
+        thread = app.consumer._thread  # noqa: SLF001 - Faust has no other way to its consumer's thread
+        thread.thread_loop.call_soon_threadsafe(thread._stopped.set)  # noqa: SLF001
+        await asyncio.wait([stopping], timeout=STOP_S)
+        stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+
+
 def _refuse(record: Record[Any], why: Refusal) -> Record[Any]:
     return record.refuse(why.reason, why.detail)
 
@@ -258,9 +269,12 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
     import faust
     from faust.transport.drivers import aiokafka as driver
 
-    from streamer.kafka_consumer import around_the_unreadable, positions
+    from streamer.kafka_consumer import around_the_unreadable, drop, positions
+    from streamer.kafka_producers import ended
 
     class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust publishes no types to mypy here
+        _consumer: Any
+
         def _create_worker_consumer(self, transport: Any) -> Any:
             consumer = super()._create_worker_consumer(transport)
             consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
@@ -275,8 +289,12 @@ def _faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
                 return await around_the_unreadable(consumer, before, max_records or 1)
 
         async def on_thread_stop(self) -> None:
-            with contextlib.suppress(asyncio.CancelledError):  # of aiokafka's own parts, where its broker has gone
-                await super().on_thread_stop()
+            """Stop aiokafka's consumer, whether its broker answers or not; Faust would wait for it for ever."""
+            consumer, self._consumer = self._consumer, None
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(super().on_thread_stop(), QUEUE_STOP_S)
+            if consumer is not None:
+                await ended(consumer.stop(), lambda: drop(consumer))
 
     class QuickConsumer(driver.Consumer):  # type: ignore[misc]  # faust publishes no types to mypy here
         def _new_consumer_thread(self) -> Any:

@@ -173,7 +173,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         if consumer and not self._stays:
             consumer._coordinator._group_instance_id = None  # noqa: SLF001 - or aiokafka says no goodbye
         if consumer:
-            await ended(consumer.stop(), lambda: _drop(consumer))
+            await ended(consumer.stop(), lambda: drop(consumer))
 
     def _running(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -237,7 +237,7 @@ async def around_the_unreadable(
     return found
 
 
-async def _drop(consumer: AIOKafkaConsumer) -> None:
+async def drop(consumer: AIOKafkaConsumer) -> None:
     """End what aiokafka's `stop` leaves running when its broker does not answer: it would come back as a ghost."""
     coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - no public way without a goodbye
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")

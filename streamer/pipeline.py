@@ -20,7 +20,8 @@ from streamer.topology import OperatorSpec, Topology
 DRAIN_S = 5.0
 """How long operators may finish what they have in hand; then how long they may take to let go of it."""
 REOPEN_S, REOPEN_AT_MOST_S = 0.2, 5.0
-"""How soon an operator is opened again after an outage or when it was fenced, doubled each time that it can't be."""
+"""How soon an operator is opened again after an outage or a fencing; doubled each time that it did not last."""
+LASTED_S = 10.0
 
 log = logging.getLogger("streamer")
 
@@ -143,18 +144,21 @@ class Pipeline:
                 raise failure
 
     async def _keep(self, host: Host) -> None:
+        loop, pause_s = asyncio.get_running_loop(), REOPEN_S
         while not self._closing.is_set():
+            begun_s = loop.time()
             try:
                 return await host.run()
             except StreamerError as error:
                 if not error.retriable or self._closing.is_set():
                     raise
                 log.warning("%s stopped, and is opened again as soon as it can be: %s", host.name, error)
-            await self._reopen(host)
+            lasted = loop.time() - begun_s > LASTED_S
+            pause_s = REOPEN_S if lasted else min(2 * pause_s, REOPEN_AT_MOST_S)
+            await self._reopen(host, pause_s)
 
-    async def _reopen(self, host: Host) -> None:
+    async def _reopen(self, host: Host, pause_s: float) -> None:
         """Open a host again and again, ever more slowly, until it is open or `close` is called."""
-        pause_s = REOPEN_S
         while not await self._closed_within(pause_s):
             try:
                 await host.open()

@@ -45,14 +45,11 @@ MUTATIONS = (
     ),
     Mutation(
         "fencing before the place is read", "streamer/runner.py",
-        """        if self._ledgers is not None:
-            await self._ledgers.open(partition)
+        """            await self._ledgers.open(partition)
         if self._windowed is not None:
-            place = self._windowed.resume(partition, await self._consumer.committed(partition))
+            committed = await self._consumer.committed(partition)
 """,
-        """        if self._windowed is not None:
-            place = self._windowed.resume(partition, await self._consumer.committed(partition))
-        if self._ledgers is not None:
+        """            committed = await self._consumer.committed(partition)
             await self._ledgers.open(partition)
         if self._windowed is not None:
 """,

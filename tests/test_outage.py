@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 TOPOLOGY = load_topology(Path(__file__).parent.parent / "topology.yaml")
 OPERATORS = ("sense_text", "fuse_affect", "rank_items")
-OUTAGE_S = 4.0
+OUTAGE_S = 6.0
 
 
 @pytest_asyncio.fixture
@@ -96,8 +96,8 @@ class World:
 async def test_a_kafka_that_dies_and_comes_back_is_survived_without_a_restart_and_without_loss(
     own_kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamer.kafka_options.ANSWER_SECONDS", 1.5)  # so that an outage of 4 s is a long one
-    monkeypatch.setattr("streamer.kafka_options.CONNECT_SECONDS", 1.5)
+    monkeypatch.setattr("streamer.kafka_options.ANSWER_SECONDS", 3.0)  # so that an outage of 6 s is a long one
+    monkeypatch.setattr("streamer.kafka_options.CONNECT_SECONDS", 3.0)
     settings = load_settings(context="research", brokers=own_kafka.address)
     broker = KafkaBroker(settings)
     pipeline = Pipeline(
