@@ -106,7 +106,8 @@ def test_clinc_questions_become_intents_none_or_nothing() -> None:
     said = {
         ("skip this song", "next_song"): "change",
         ("turn the volume down", "change_volume"): "calm_down",
-        ("turn the volume up", "change_volume"): None,
+        ("turn the volume up", "change_volume"): NONE,
+        ("set the volume to 4", "change_volume"): None,
         ("stop whispering", "whisper_mode"): None,
         ("cancel that", "cancel"): None,
         ("what is my balance", "balance"): NONE,

@@ -23,7 +23,9 @@ TO_INTENT: dict[str, str] = {
 """CLINC classes that are a session intent; other classes and out-of-scope are `none`, but for those of `UNCLEAR`."""
 
 QUIETER = re.compile(r"\b(down|lower|reduce|decrease|quiet\w*|soft\w*|slow\w*|less)\b")
-"""Of `change_volume` and `change_speed`, the lines that ask for less: calm_down. The others are left out."""
+"""Of `change_volume` and `change_speed`, the lines that ask for less: calm_down."""
+LOUDER = re.compile(r"\b(up|raise|increase|louder|higher|bump\w*|fast\w*|quick\w*|more)\b")
+"""Of these, the lines that ask for more and not for less: `none`. The rest is left out."""
 _SLIDERS = ("change_volume", "change_speed")
 _AWAY = re.compile(r"\b(off|out|normal|leave|stop|exit|don'?t|end|quit)\b")
 """Lines of `whisper_mode` that may ask to end it: left out."""
@@ -54,7 +56,9 @@ def intent_of(question: Question) -> str | None:
     if label in UNCLEAR:
         return None
     if label in _SLIDERS:
-        return "calm_down" if QUIETER.search(text) else None
+        if QUIETER.search(text):
+            return "calm_down"
+        return NONE if LOUDER.search(text) else None
     if label == "whisper_mode" and _AWAY.search(text):
         return None
     return TO_INTENT.get(label, NONE)

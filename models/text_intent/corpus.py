@@ -97,9 +97,9 @@ def features_of(given: Sequence[Line], encoder: Encoder, work: Path) -> Features
 
 
 def groups(given: Sequence[Line], data: Path) -> NDArray[np.int64]:
-    """Lines in, the group of each (0..g-1) out: its template family, its CLINC class, or GoEmotions as one."""
+    """Lines in, the group of each (0..g-1) out: its template family, CLINC class with intent, or GoEmotions as one."""
     classes = {question.text: question.label for question in clinc.read(data, "train")}
-    names = [f"clinc {classes[line.text]}" if source(line) == "clinc" else line.family for line in given]
+    names = [f"clinc {classes[line.text]} {line.intent}" if source(line) == "clinc" else line.family for line in given]
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
