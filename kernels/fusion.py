@@ -76,7 +76,7 @@ class Fused:
 
 
 def expert(readings: Sequence[Reading], reliability: float) -> Expert | None:
-    """All readings of one modality to its expert; None where nothing weighs anything.
+    """All readings of one modality to its expert; None where nothing weighs anything, or nothing named is an emotion.
 
     Evidence and confidence are averages over the readings by weight. Coverage is 1 - prod(1 - weight): one fresh
     reading covers a window as well as many. Strength is reliability x coverage x confidence.
@@ -99,7 +99,7 @@ def expert(readings: Sequence[Reading], reliability: float) -> Expert | None:
         if r.vad is not None:
             vad += r.weight * np.asarray(r.vad)
             vad_weight += r.weight
-    if total <= 0:
+    if total <= 0 or not names:
         return None
     coverage, confidence = 1.0 - missed, confidence / total
     measured = tuple(float(v) for v in vad / vad_weight) if vad_weight > 0 else None

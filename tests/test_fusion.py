@@ -334,3 +334,7 @@ async def test_the_order_in_which_observations_came_changes_nothing_of_an_event(
     events = [await an_event(*order) for order in permutations(said)]
     assert {encode(e) for e in events} == {encode(events[0])}
     assert (events[0].models["face"], events[0].expressions) == ("face_affect@2", {"loudness": -21.0})
+
+
+def test_readings_that_name_no_emotion_are_no_expert() -> None:
+    assert expert([Reading({"leave": 0.9, "none": 0.1}, {}, 1.0, 0.9, None)], 1.0) is None
