@@ -19,18 +19,37 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from kernels.engines import MODELS
 from models.text_affect.test_log import append_look
 from models.text_intent import corpus
-from models.text_intent.evaluate import MODEL, figures_of, read_test
+from models.text_intent.evaluate import MODEL, Judged, figures_of, probabilities, read_test
 from models.text_intent.scores import macro_f1
 
 _STRENGTHS = (1.0, 10.0)
+_DRAWS = 1000
+
+Floats = NDArray[np.float64]
 
 
-def fitted(texts: list[str], truth: NDArray[np.int64], weight: NDArray[np.float64], strength: float) -> Pipeline:
+def fitted(texts: list[str], truth: NDArray[np.int64], weight: Floats, strength: float) -> Pipeline:
     """Texts, intents and weights (n) in, the fitted floor out."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")  # noqa: S106 - what a word is
     pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
-    model = make_pipeline(make_union(words, pieces), LogisticRegression(C=strength, max_iter=200, tol=1e-3))
+    model = make_pipeline(make_union(words, pieces), LogisticRegression(C=strength, max_iter=1000, tol=1e-5))
     return model.fit(texts, truth, logisticregression__sample_weight=weight)
+
+
+def beaten_by(head: Floats, floor: Floats, judged: Judged) -> dict[str, float]:
+    """Both models' probabilities (n x 10) and the truth in, by how much the head's macro-F1 is higher out.
+
+    With the 95 % interval of a bootstrap over lines, the same lines for both.
+    """
+    random, n = np.random.default_rng(0), len(judged.truth)
+    ours, theirs, even = head.argmax(axis=1), floor.argmax(axis=1), np.ones(n)
+
+    def gain(at: NDArray[np.int64]) -> float:
+        truth, weight = judged.truth[at], even[at]
+        return macro_f1(truth, ours[at], weight) - macro_f1(truth, theirs[at], weight)
+
+    low, high = np.quantile([gain(random.integers(0, n, n)) for _ in range(_DRAWS)], [0.025, 0.975])
+    return {"gain": gain(np.arange(n)), "gain_low": float(low), "gain_high": float(high)}
 
 
 def main() -> None:
@@ -52,8 +71,9 @@ def main() -> None:
         print(f"strength {strength}: macro-F1 on unseen families {found[strength]:.4f}", flush=True)
     judged = read_test()
     model = fitted(texts, truth, weight, max(found, key=lambda strength: found[strength]))
-    figures = figures_of(model.predict_proba(judged.texts), judged, 0.0)
-    floor = {f"floor_{name}": value for name, value in figures.items()}
+    p = model.predict_proba(judged.texts)
+    floor = {f"floor_{name}": value for name, value in figures_of(p, judged, 0.0).items()}
+    floor |= beaten_by(probabilities(judged.texts, given.models), p, judged)
     append_look(given.models / MODEL, floor)
     for name, value in floor.items():
         print(f"{name:28} {value:.4f}")

@@ -35,9 +35,9 @@ VERSION = "1"
 OPSET = 17
 _WIDTH = 384
 _SETS = {"layers": slice(None), "embedding": slice(-_WIDTH, None)}
-_PENALTIES = (0.03, 0.1, 0.3)
-_STRENGTHS = (0.3, 1.0)
-_STEPS = 100
+_PENALTIES = (0.1, 0.3)
+_STRENGTHS = (0.3, 1.0, 3.0)
+_STEPS = 500
 
 Floats = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Lines(NamedTuple):
 
 def regression(u: Floats, lines: Lines, strength: float) -> tuple[Floats, Floats]:
     """Coordinates (n x r) of lines in, the weights (r x 10) and offset (10) of a multinomial regression out."""
-    fitted = LogisticRegression(C=strength, max_iter=_STEPS, tol=1e-3).fit(u, lines.truth, sample_weight=lines.weight)
+    fitted = LogisticRegression(C=strength, max_iter=_STEPS, tol=1e-5).fit(u, lines.truth, sample_weight=lines.weight)
     return fitted.coef_.T, fitted.intercept_
 
 
