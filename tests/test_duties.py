@@ -109,7 +109,7 @@ async def duty_a_withdrawal_takes_back_what_was_said(platform: Platform, session
     await platform.consent(session, withdrawn_ms, modalities=[])
     finals = await platform.finals(session, lambda finals: finals[-1].window_end_ms > withdrawn_ms)
     for after in (f for f in finals if f.window_end_ms > withdrawn_ms):
-        assert (after.abstained, after.emotions, after.valence) == (True, None, None)
+        assert (after.abstained, after.emotions, after.valence, after.intents) == (True, None, None, None)
         assert after.modalities["text"].state == "no_consent"
 
 
@@ -125,7 +125,7 @@ async def duty_a_deleted_consent_is_a_withdrawal(platform: Platform, session: st
 async def duty_face_and_voice_of_a_minor_are_absent(platform: Platform, session: str) -> None:
     for minor in (True, None):
         await platform.consent(session, minor=minor)
-        assert set(await platform.media(session)) == {"text_affect", "text_vad"}
+        assert set(await platform.media(session)) == {"text_affect", "text_vad", "text_intent"}
         assert reasons(await platform.observations(session, "face")) == {"minor"}
         assert reasons(await platform.observations(session, "voice")) == {"minor"}
 
@@ -312,7 +312,7 @@ def _embeddings_are_asked_for(patch: Patch) -> None:
 
 
 def _complaints_quote_what_they_complain_of(patch: Patch) -> None:
-    def quoted(picture: VideoFrame) -> None:
+    def quoted(picture: VideoFrame, **_: object) -> None:
         raise JpegError(repr(picture.data))
 
     patch.setattr(sense_face, "_decoded", quoted)
