@@ -121,14 +121,17 @@ class Ledgers:
             ledger.check()
 
     async def add(self, records: Sequence[Record[Any]], place: Callable[[TopicPartition], Committed | None]) -> None:
-        """Hand records to their partitions' ledgers, in order, with the places as they stand now.
-
-        Partitions without records hand over their place alone.
-        """
-        for partition, ledger in list(self._open.items()):
-            stands = place(partition)
-            if stands is not None:
+        """Hand records to their partitions' ledgers, in order, with those partitions' places as they stand now."""
+        for partition in dict.fromkeys(record.origin.source for record in records):
+            stands, ledger = place(partition), self._open.get(partition)
+            if stands is not None and ledger is not None:  # else it has been lost meanwhile
                 await ledger.add([r for r in records if r.origin.source == partition], stands)
+
+    async def mark(self, place: Callable[[TopicPartition], Committed | None]) -> None:
+        """Hand over how far every partition has been read, whether anything came of it or not."""
+        for partition, ledger in list(self._open.items()):
+            if (stands := place(partition)) is not None:
+                await ledger.add((), stands)
 
     async def flush(self) -> None:
         """Return when all is committed."""

@@ -156,7 +156,7 @@ class Runner:
         self._committed_ms = self.context.clock.now_ms()
         place = self._windowed.place if self._windowed is not None else self._sessions.place
         if self._ledgers is not None:
-            await self._ledgers.add((), place)
+            await self._ledgers.mark(place)
             return
         stand = {partition: place(partition) for partition in self._consumer.assignment()}
         places = {partition: found for partition, found in stand.items() if found is not None}

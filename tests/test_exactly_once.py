@@ -15,6 +15,7 @@ from streamer.ledger import Ledger
 from streamer.pipeline import Pipeline
 from streamer.records import Origin, Record
 from streamer.runner import Runner
+from streamer.windowed import written_to
 from tests.small_world import START, TINY, World, settle, until
 from tests.tiny_operators.payloads import Count
 
@@ -55,7 +56,11 @@ async def test_finals_and_their_place_appear_together(world: World) -> None:
         await settle(pipeline)
     partition = TopicPartition("counts", world.broker.messages("counts")[0].partition)
     place = world.broker._groups["tiny.sum_counts"].places[partition]  # noqa: SLF001 - without joining it
-    assert f'"T": {world.broker.messages("counts")[-1].offset}' in place.metadata
+    assert written_to(place.metadata) == 37, "the record that completes the window ending at 3500 ms"
+    await pipeline.runners[0]._commit()  # noqa: SLF001 - as it does each second, with finals or without
+    await pipeline.runners[0].flush()
+    place = world.broker._groups["tiny.sum_counts"].places[partition]  # noqa: SLF001
+    assert written_to(place.metadata) == 39
     assert len(finals(world)) == 7
 
 
