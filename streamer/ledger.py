@@ -115,11 +115,6 @@ class Ledgers:
         ledger = self._open[partition] = Ledger(producer, partition, self._outlet)
         await ledger.open()
 
-    def check(self) -> None:
-        """Raise what went wrong with any partition's transactions, see `Ledger.check`."""
-        for ledger in self._open.values():
-            ledger.check()
-
     async def add(self, records: Sequence[Record[Any]], place: Callable[[TopicPartition], Committed | None]) -> None:
         """Hand records to their partitions' ledgers, in order, with those partitions' places as they stand now."""
         for partition in dict.fromkeys(record.origin.source for record in records):
