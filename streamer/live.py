@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -179,23 +180,29 @@ async def _replay(path: Path, session: str, consent: list[str], topology: Topolo
     events = session_events(path, consent)
     async with kafka(settings, own=False) as joined:
         await joined.ensure_topics(topology.topic_specs())
-        this = asyncio.current_task()
-
-        def stop() -> None:
-            if this is not None:
-                this.cancel()
-
-        on_stop_signals(stop)
-        counts: dict[str, int] = {}
-        code = 0
-        try:
-            async for event in replay_live(events, session, topology, joined):
-                counts[event.topic] = counts.get(event.topic, 0) + 1
-        except asyncio.CancelledError:
-            say("stopped in the middle")
-            code = EXIT_INTERRUPTED
+        published = replay_live(events, session, topology, joined)
+        counts, code = await count_until_stopped([event.topic] async for event in published)
         say(f"published of {session}: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items())))
     return code
+
+
+async def count_until_stopped(published: AsyncIterator[list[str]]) -> tuple[Counter[str], int]:
+    """The topics of what is published, as it is, to how many went to each, and the exit code; Ctrl-C ends it."""
+    this = asyncio.current_task()
+
+    def stop() -> None:
+        if this is not None:
+            this.cancel()
+
+    on_stop_signals(stop)
+    counts: Counter[str] = Counter()
+    try:
+        async for topics in published:
+            counts.update(topics)
+    except asyncio.CancelledError:
+        say("stopped in the middle")
+        return counts, EXIT_INTERRUPTED
+    return counts, 0
 
 
 async def _replay_max(

@@ -13,7 +13,15 @@ from streamer import recorder
 from streamer.errors import ConfigurationError, Problem
 from streamer.event_time import SystemClock
 from streamer.fold import fold
-from streamer.live import EXIT_INTERRUPTED, kafka, on_stop_signals, read_settings, say, to_json, write_text
+from streamer.live import (
+    count_until_stopped,
+    kafka,
+    on_stop_signals,
+    read_settings,
+    say,
+    to_json,
+    write_text,
+)
 from streamer.payloads import TICK_HEADER, decode
 from streamer.recorder import Wanted
 from streamer.recording import SUFFIX, Recording, RecordingWriter, header_of
@@ -107,22 +115,8 @@ async def _fold(recording: Recording, topology: Topology, settings: Settings, ar
 async def _publish(recording: Recording, session: str | None, topology: Topology, settings: Settings) -> int:
     async with kafka(settings, own=False) as joined:
         await joined.ensure_topics(topology.topic_specs())
-        this = asyncio.current_task()
-
-        def stop() -> None:
-            if this is not None:
-                this.cancel()
-
-        on_stop_signals(stop)
-        counts: dict[str, int] = {}
-        code = 0
-        try:
-            async for messages in replay_recording(recording, topology, joined, session):
-                for message in messages:
-                    counts[message.topic] = counts.get(message.topic, 0) + 1
-        except asyncio.CancelledError:
-            say("stopped in the middle")
-            code = EXIT_INTERRUPTED
+        published = replay_recording(recording, topology, joined, session)
+        counts, code = await count_until_stopped([m.topic for m in messages] async for messages in published)
         if told := recording.told():
             say(told)
         say(f"published of {recording.path}: {_counted(counts)}")

@@ -83,3 +83,19 @@ def test_a_chat_becomes_events_that_tail_shows_and_ctrl_c_leaves_no_process(
     assert time.monotonic() - begun < 10
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
+
+
+def test_ctrl_c_in_the_middle_of_a_replay_says_what_was_published(
+    running: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    _, address = running
+    lines = ['{"event_time_ms": 100, "text": "hello"}', '{"event_time_ms": 90000, "text": "much later"}']
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines))
+    replay = _start("replay", str(tmp_path), "--consent", "text", "--session", "cut", STREAMER_BROKERS=address)
+    shown = _start("tail", "chat_messages", "--beginning", "--limit", "1", STREAMER_BROKERS=address)
+    shown.communicate(timeout=30)  # the first line is there
+    os.killpg(replay.pid, signal.SIGINT)
+    _, told = replay.communicate(timeout=20)
+    assert replay.returncode == 130, told
+    assert "stopped in the middle" in told
+    assert "published of cut: 1 chat_messages, 1 consents" in told
