@@ -13,13 +13,16 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.log_mel import BANDS, FRAME, HOP, RATE_HZ, frame_count, log_mel
+from kernels.fourier import autocorrelation, power_spectrum
+from kernels.log_mel import AT_ONCE, BANDS, FRAME, HOP, RATE_HZ, frame_count, log_mel
 
 PITCH_FRAME = 640
 _FFT = 1024
 LOWEST_PITCH_HZ = 70.0
 HIGHEST_PITCH_HZ = 550.0
 _OCTAVE_COST = 0.03
+_LAGS = slice(int(RATE_HZ / HIGHEST_PITCH_HZ) - 1, int(RATE_HZ / LOWEST_PITCH_HZ) + 3)
+_LAG_COST = _OCTAVE_COST * np.log2(LOWEST_PITCH_HZ * np.arange(_LAGS.start + 1, _LAGS.stop - 1) / RATE_HZ)
 _FLAT = 1e-9
 _RUMBLE_BINS = 4
 VOICED = 0.5
@@ -37,36 +40,62 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
     The lag of the highest peak of the window-corrected autocorrelation between 70 and 550 Hz, with a small cost for low
     octaves (Boersma, IFA Proceedings 17, 1993, eq. 9 and 24), refined by a parabola. Voicing is the height of that
-    peak; frames without one, and near-silent ones, have 0.
+    peak; frames without one, and near-silent ones, have 0 (their pitch means nothing).
     """
     count = frame_count(len(samples))
-    if count == 0:
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    before = (PITCH_FRAME - FRAME) // 2
-    x = np.pad(np.asarray(samples, np.float32), (before, PITCH_FRAME))
-    frames = np.lib.stride_tricks.sliding_window_view(x, PITCH_FRAME)[::HOP][:count]
-    window, window_correlation = _pitch_window()
-    frames = (frames - frames.mean(axis=1, keepdims=True)) * window
-    spectrum = np.fft.rfft(frames, _FFT)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    hz, voicing = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    if count:
+        x = np.pad(np.asarray(samples, np.float32), ((PITCH_FRAME - FRAME) // 2, PITCH_FRAME))
+        frames = np.lib.stride_tricks.sliding_window_view(x, PITCH_FRAME)[::HOP][:count]
+        for first in range(0, count, AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            hz[part], voicing[part] = _pitch_of(frames[part])
+    return hz, voicing
+
+
+def _pitch_of(frames: Floats) -> tuple[Floats, Floats]:
+    """Frames (n, 640) to pitch and voicing (n,)."""
+    window, correction = _pitch_window()
+    power = power_spectrum((frames - frames.mean(axis=1, keepdims=True)) * window, _FFT)
     power[:, :_RUMBLE_BINS] = 0.0
-    correlation = np.fft.irfft(power, _FFT)
-    energy = correlation[:, :1]
-    shortest, longest = int(RATE_HZ / HIGHEST_PITCH_HZ), int(RATE_HZ / LOWEST_PITCH_HZ) + 1
-    lags = np.arange(shortest - 1, longest + 2)
-    r = correlation[:, lags] / np.maximum(energy, 1e-12) / window_correlation[lags]
+    correlation = autocorrelation(power)
+    energy, rows = correlation[:, 0], np.arange(len(frames))
+    r = correlation[:, _LAGS] / np.maximum(energy[:, None], 1e-12) / correction[_LAGS]
     inside = r[:, 1:-1]
     peaks = (inside >= r[:, :-2]) & (inside > r[:, 2:])
-    cost = _OCTAVE_COST * np.log2(LOWEST_PITCH_HZ * lags[1:-1] / RATE_HZ)
-    best = np.where(peaks, inside - cost, -np.inf).argmax(axis=1) + 1
-    rows = np.arange(count)
-    left, middle, right = r[rows, best - 1], r[rows, best], r[rows, best + 1]
+    best = np.where(peaks, inside - _LAG_COST, -np.inf).argmax(axis=1)
+    left, middle, right = r[rows, best], r[rows, best + 1], r[rows, best + 2]
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / np.where(np.abs(bend) > _FLAT, bend, np.inf)
-    hz = RATE_HZ / (lags[best] + np.clip(shift, -0.5, 0.5))
-    heard = peaks.any(axis=1) & (energy[:, 0] > PITCH_FRAME * SILENT_POWER)
-    voicing = np.where(heard, np.clip(middle, 0.0, 1.0), 0.0)
-    return hz.astype(np.float32), voicing.astype(np.float32)
+    hz = RATE_HZ / (_LAGS.start + 1 + best + np.clip(shift, -0.5, 0.5))
+    heard = peaks[rows, best] & (energy > PITCH_FRAME * SILENT_POWER)
+    return hz.astype(np.float32), np.where(heard, np.clip(middle, 0.0, 1.0), 0.0).astype(np.float32)
+
+
+def pitch_reference(samples: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same as `pitch`, written as its definition: frame by frame and lag by lag, in float64."""
+    x = np.pad(np.asarray(samples, np.float64), ((PITCH_FRAME - FRAME) // 2, PITCH_FRAME))
+    window = np.hanning(PITCH_FRAME + 1)[:-1]
+    correction = [float(window[lag:] @ window[: PITCH_FRAME - lag] / (window @ window)) for lag in range(_LAGS.stop)]
+    hz, voicing = [], []
+    for i in range(frame_count(len(samples))):
+        frame = x[i * HOP : i * HOP + PITCH_FRAME]
+        spectrum = np.fft.fft((frame - frame.mean()) * window, _FFT)
+        spectrum[:_RUMBLE_BINS] = spectrum[_FFT - _RUMBLE_BINS + 1 :] = 0.0
+        r = np.fft.ifft(np.abs(spectrum) ** 2).real
+        energy = r[0]
+        r = r[: _LAGS.stop] / max(energy, 1e-12) / correction
+        best, height, best_score = 0, 0.0, -np.inf
+        for lag in range(_LAGS.start + 1, _LAGS.stop - 1):
+            score = r[lag] - _OCTAVE_COST * np.log2(LOWEST_PITCH_HZ * lag / RATE_HZ)
+            if r[lag - 1] <= r[lag] > r[lag + 1] and score > best_score:
+                best, height, best_score = lag, r[lag], score
+        heard = best > 0 and energy > PITCH_FRAME * SILENT_POWER
+        bend = r[best - 1] - 2 * r[best] + r[best + 1] if heard else -np.inf
+        shift = np.clip(0.5 * (r[best - 1] - r[best + 1]) / bend, -0.5, 0.5)
+        hz.append(RATE_HZ / (best + shift) if heard else 0.0)
+        voicing.append(min(max(height, 0.0), 1.0) if heard else 0.0)
+    return np.array(hz), np.array(voicing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kernels.fourier import autocorrelation, power_spectrum
 from kernels.log_mel import BANDS, FRAME, HOP, frame_count, log_mel, log_mel_reference, mel_filters
-from kernels.speech import FEATURES, describe_sound, listen, pitch, stack_pieces, voice_features
+from kernels.speech import FEATURES, describe_sound, listen, pitch, pitch_reference, stack_pieces, voice_features
 from kernels.speech_segments import Due, Rules, SpeechSegments, first_origin_ms
 from tests.voices import VOICES, pause, read_pcm
 
@@ -29,6 +30,31 @@ def test_log_mel_equals_its_reference_on_noise_and_on_silence() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 2000)
     np.testing.assert_allclose(log_mel(noise), log_mel_reference(noise), atol=1e-4)
     np.testing.assert_allclose(log_mel(np.zeros(800)), log_mel_reference(np.zeros(800)), atol=1e-4)
+
+
+def test_spectra_and_autocorrelations_equal_numpys() -> None:
+    rows = np.random.default_rng(0).normal(0, 0.1, (7, 640)).astype(np.float32)
+    plain = np.abs(np.fft.rfft(rows.astype(np.float64), 1024)) ** 2
+    np.testing.assert_allclose(power_spectrum(rows, 1024), plain, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(autocorrelation(plain.astype(np.float32)), np.fft.irfft(plain, 1024), atol=1e-5)
+
+
+def test_pitch_equals_its_reference_on_speech_on_noise_and_on_silence() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, RATE // 2)
+    for samples in (read_pcm("anger") / 32768, read_pcm("sadness")[:RATE] / 32768, noise, np.zeros(RATE // 4)):
+        (found, voicing), (plain, plain_voicing) = pitch(samples), pitch_reference(samples)
+        np.testing.assert_allclose(voicing, plain_voicing, atol=2e-5)
+        heard = plain_voicing > 0.5
+        np.testing.assert_allclose(found[heard], plain[heard], rtol=1e-4)
+
+
+def test_features_of_a_frame_do_not_depend_on_how_many_are_worked_on_together() -> None:
+    samples = read_pcm("anger")[: 2 * RATE] / 32768
+    late = samples[128 * HOP - HOP :]  # the same sound, its frames one place further in each part
+    np.testing.assert_array_equal(log_mel(samples)[127 : 127 + len(log_mel(late))], log_mel(late))
+    (hz, voicing), (late_hz, late_voicing) = pitch(samples), pitch(late)
+    np.testing.assert_array_equal(hz[129:], late_hz[2:])  # the first two frames reach back over the cut
+    np.testing.assert_array_equal(voicing[129:], late_voicing[2:])
 
 
 def test_less_than_one_frame_gives_no_frames() -> None:
