@@ -11,7 +11,7 @@ from kernels.calibration import softmax
 from kernels.emotions import EMOTIONS, GOEMOTIONS_TO_EMOTION, SEVEN
 from kernels.engines import MODELS, load, read_spec
 from kernels.text_tokens import MAX_CHARACTERS, TextTokens, spell_out
-from models.text_affect import scores, split
+from models.text_affect import calibrate, scores, split
 from models.text_affect.encode import Encoder
 from models.text_vad.evaluate import pearson, r_squared
 
@@ -144,3 +144,12 @@ def test_r_squared_and_pearson_agree_with_their_definitions() -> None:
     assert r_squared(truth, truth) == pytest.approx([1.0])
     assert r_squared(truth, np.ones_like(truth)) == pytest.approx([0.0])
     assert pearson(truth, 5 - 2 * truth) == pytest.approx([-1.0])
+
+
+def test_a_temperature_and_biases_that_spoilt_the_probabilities_are_found_again() -> None:
+    random = np.random.default_rng(0)
+    logits, bias = random.normal(size=(20_000, 4)) * 2.0, np.array([0.5, -0.5, 0.2, -0.2])
+    truth = np.eye(4)[(softmax(logits).cumsum(axis=1) < random.random((20_000, 1))).sum(axis=1)]
+    found = calibrate.fit(logits * 1.7 - bias, truth)
+    assert found.temperature == pytest.approx(1.7, rel=0.03)
+    assert np.abs(found.bias - found.bias.mean() - bias).max() < 0.1  # noqa: PLR2004
