@@ -60,7 +60,7 @@ def calibration(p: Floats, truth: Ints | Floats) -> Calibration:
     fixed seed, so that the band of a perfect calibrator, who is right or wrong, applies.
     """
     shares = np.eye(p.shape[1])[truth] if truth.ndim == 1 else np.asarray(truth, np.float64)
-    drawn = truth if truth.ndim == 1 else _drawn(shares)
+    drawn = one_class(truth)
     top = p.max(axis=1)
     return Calibration(
         nll=float(-(shares * np.log(np.maximum(p, _LEAST))).sum(axis=1).mean()),
@@ -68,6 +68,14 @@ def calibration(p: Floats, truth: Ints | Floats) -> Calibration:
         ece=expected_calibration_error(top, p.argmax(axis=1) == drawn, BINS),
         band=perfect_ece_band(top, bins=BINS),
     )
+
+
+def one_class(truth: Ints | Floats) -> NDArray[np.int64]:
+    """Classes (n,) to themselves; raters' shares (n, k) to one class of each item (n,), drawn by them, seed 0."""
+    if truth.ndim == 1:
+        return np.asarray(truth, np.int64)
+    lots = np.random.default_rng(0).random((len(truth), 1))
+    return np.asarray((np.asarray(truth, np.float64).cumsum(axis=1)[:, :-1] < lots).sum(axis=1), np.int64)
 
 
 def calibration_figures(
@@ -172,11 +180,6 @@ def _redrawn(groups: NDArray[Any] | int, draws: int) -> Iterator[NDArray[np.intp
     members = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
     for _ in range(draws):
         yield np.concatenate([members[at] for at in rng.integers(0, len(members), len(members))])
-
-
-def _drawn(shares: Floats) -> NDArray[np.int64]:
-    lots = np.random.default_rng(0).random((len(shares), 1))
-    return np.asarray((shares.cumsum(axis=1)[:, :-1] < lots).sum(axis=1), np.int64)
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,186 @@
+"""Probabilities and the truth in, a card's picture out: how sure and how right, and what is taken for what.
+
+Drawn by `evaluate --write` with matplotlib (extra `train`), whose same version makes the same bytes of the same input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import scores
+from models.scores import Floats, Ints
+
+PICTURE = "figures.svg"
+_INK, _SOFT, _LINE, _BLUE, _BAND, _EDGE = "#24292f", "#57606a", "#8c959f", "#1f6feb", "#dbe9f9", "#d0d7de"
+_STYLE = {
+    "svg.hashsalt": "affectstream", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9.0,
+    "axes.titlesize": 10.0, "axes.titleweight": "bold", "axes.edgecolor": _EDGE, "axes.labelcolor": _INK,
+    "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK, "xtick.labelsize": 8.0, "ytick.labelsize": 8.0,
+    "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
+_CURVE: dict[str, Any] = {"color": _BLUE, "linewidth": 1.5}
+_HIGH, _LEFT, _ABOVE, _MARGIN = 3.0, 0.6, 0.5, 0.2  # inches
+_DRAWS = 2000
+_DARK = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Ten bins of equal mass: mean confidence, share right, and the 95 % band of a perfect calibrator's (each (b,))."""
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def draw(folder: Path, p: Floats, truth: Ints | Floats, labels: Sequence[str]) -> Path:
+    """Probabilities (n, k), the truth, classes (n,) or shares (n, k), and k names to the folder's `figures.svg`.
+
+    Side by side: reliability of the most probable class; confusion, each row of a true class adding up to 1, with the
+    counts; and the error rate when only the surest items are answered. Shares stand for one class each, drawn by them.
+    """
+    named, guess = scores.one_class(truth), p.argmax(axis=1)
+    longest = 0.075 * max(map(len, labels))
+    panels = [(_LEFT, _HIGH), (0.55 + longest, max(_HIGH, 0.42 * len(labels))), (0.75, _HIGH)]
+    with _figure(panels, under=0.5 + 0.64 * longest) as (figure, (left, middle, right)):
+        _draw_reliability(left, p, truth)
+        _draw_confusion(middle, scores.confusion(named, guess, len(labels)), labels)
+        _draw_risk(right, p.max(axis=1), guess == named)
+        return _save(figure, folder)
+
+
+def draw_rated(folder: Path, guess: Floats, rated: Floats, dimensions: Sequence[str]) -> Path:
+    """Estimates (n, d), ratings (n, d) and d names to `figures.svg`: for each dimension how many items lie where.
+
+    The dashed line is where estimate and rating agree; r is Pearson's.
+    """
+    with _figure([(_LEFT, _HIGH)] * len(dimensions)) as (figure, axes):
+        for at, (one, name) in enumerate(zip(axes, dimensions, strict=True)):
+            edge = float(np.abs(np.concatenate([guess[:, at], rated[:, at]])).max()) * 1.05
+            one.plot([-edge, edge], [-edge, edge], color=_LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=3)
+            one.hexbin(
+                guess[:, at], rated[:, at], gridsize=28, extent=(-edge, edge, -edge, edge), mincnt=1,
+                cmap=_blues("#cfe1f7"), edgecolors="none", bins="log",
+            )  # fmt: skip
+            one.set(xlim=(-edge, edge), ylim=(-edge, edge), xlabel="estimated", ylabel="rated" if at == 0 else "")
+            one.set_aspect("equal")
+            r = np.corrcoef(guess[:, at], rated[:, at])[0, 1]
+            one.set_title(f"{name}: r {r:.3f} of {len(rated):,}", loc="left")
+        return _save(figure, folder)
+
+
+def reliability(p: Floats, truth: Ints | Floats) -> Reliability:
+    """Probabilities (n, k) and the truth, as in `scores.calibration`, to ten bins of the top class's confidence."""
+    top, correct = p.max(axis=1), p.argmax(axis=1) == scores.one_class(truth)
+    order = np.argsort(top, kind="stable")
+    parts = [part for part in np.array_split(np.arange(len(p)), scores.BINS) if len(part)]
+    starts, sizes = [part[0] for part in parts], np.array([len(part) for part in parts])
+    sure, rng = top[order], np.random.default_rng(0)
+    drawn = [np.add.reduceat(rng.random(len(p)) < sure, starts, dtype=np.float64) for _ in range(_DRAWS)]
+    low, high = np.quantile(np.array(drawn) / sizes, [0.025, 0.975], axis=0)
+    confidence, accuracy = (np.add.reduceat(v[order], starts, dtype=np.float64) / sizes for v in (top, correct))
+    return Reliability(confidence, accuracy, low, high)
+
+
+def risks(confidence: Floats, correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How sure (n,) and whether right (n,) to the error rate of the surest 1, 2, ... n (n,).
+
+    Ties share their mean risk, so that the order of the items plays no part. The mean is the area under the
+    risk-coverage curve (Geifman & El-Yaniv, NeurIPS 2017).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    _, ties = np.unique(-confidence[order], return_inverse=True)
+    of_tie = np.bincount(ties, ~correct[order]) / np.bincount(ties)
+    return np.asarray(np.cumsum(of_tie[ties]) / np.arange(1, len(correct) + 1))
+
+
+def _draw_reliability(axes: Any, p: Floats, truth: Ints | Floats) -> None:
+    bins, found = reliability(p, truth), scores.calibration(p, truth)
+    axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1, linestyle=(0, (4, 3)))
+    axes.fill_between(
+        bins.confidence, bins.low, bins.high, color=_BAND, linewidth=0, label="a perfect calibrator, 95 %"
+    )
+    axes.plot(bins.confidence, bins.accuracy, label="this model", clip_on=False, **_CURVE, marker="o", markersize=4)
+    low, high = found.band
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share right")
+    axes.set_title(f"reliability: ECE {found.ece:.3f}\n", loc="left")
+    axes.text(0, 1.03, f"a perfect calibrator's: {low:.3f} to {high:.3f}", transform=axes.transAxes, color=_SOFT)
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+
+
+def _draw_confusion(axes: Any, counts: NDArray[np.int64], labels: Sequence[str]) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.pcolormesh(shares, cmap=_blues(), vmin=0, vmax=1, edgecolors="white", linewidth=1)
+    for row, column in np.ndindex(*counts.shape):
+        if counts[row, column]:
+            colour, share = ("white" if shares[row, column] > _DARK else _INK), shares[row, column]
+            place = {"ha": "center", "va": "center", "color": colour}
+            axes.text(column + 0.5, row + 0.42, f"{share:.2f}".removeprefix("0"), fontsize=8, **place)
+            axes.text(column + 0.5, row + 0.74, f"{counts[row, column]:,}", fontsize=5.5, **place)
+    ticks = np.arange(len(labels)) + 0.5
+    axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, labels)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="named", ylabel="true")
+    right = float(np.trace(counts) / max(counts.sum(), 1))
+    axes.set_title(f"confusion: {right:.3f} right of {counts.sum():,}\n", loc="left")
+    axes.text(0, 1.03, "rows add up to 1, counts small", transform=axes.transAxes, color=_SOFT)
+
+
+def _draw_risk(axes: Any, confidence: Floats, correct: NDArray[np.bool_]) -> None:
+    curve = risks(confidence, correct)
+    shares = np.arange(1, len(curve) + 1) / len(curve)
+    shown = np.unique(np.linspace(0, len(curve) - 1, 250).astype(int))
+    axes.axhline(curve[-1], color=_LINE, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(shares[shown], curve[shown], **_CURVE)
+    for share in (0.5, 0.8):
+        at = max(round(share * len(curve)) - 1, 0)
+        axes.plot(shares[at], curve[at], color=_BLUE, marker="o", markersize=4)
+        axes.annotate(f"{curve[at]:.3f}", (shares[at], curve[at]), (4, -11), textcoords="offset points", fontsize=8)
+    axes.set(xlim=(0, 1), ylim=(0, max(float(curve.max()) * 1.15, 0.05)))
+    axes.set(xlabel="share answered, the surest first", ylabel="error rate")
+    axes.set_title(f"risk and coverage: area {curve.mean():.3f}\n", loc="left")
+    axes.text(0, 1.03, f"all answered: {curve[-1]:.3f}", transform=axes.transAxes, color=_SOFT)
+
+
+def _blues(start: str = "#f6f8fa") -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("blues", [start, "#9ec5f4", _BLUE, "#0a3069"])
+
+
+@contextmanager
+def _figure(panels: Sequence[tuple[float, float]], under: float = 0.5) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """A figure on white (readable on a dark page too), while its style holds.
+
+    Panels stand in a row: the room left of each one's axes and their width, in inches; `under` them is room too.
+    Nothing is left to a layout solver: its last digits differ from run to run.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("pictures are drawn by matplotlib: pip install -e '.[train]'") from error
+    wide, high = sum(map(sum, panels)) + _MARGIN, under + _HIGH + _ABOVE
+    with matplotlib.rc_context(_STYLE):
+        figure, axes, at = Figure(figsize=(wide, high), facecolor="white"), [], 0.0
+        for room, width in panels:
+            axes.append(figure.add_axes(((at + room) / wide, under / high, width / wide, _HIGH / high)))
+            at += room + width
+        yield figure, axes
+
+
+def _save(figure: Any, folder: Path) -> Path:
+    path = folder / PICTURE
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    return path
