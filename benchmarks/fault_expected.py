@@ -42,7 +42,8 @@ def expected(log: Sequence[Message], spec: OperatorSpec) -> Expected:
         reading = reading_of(entries, rules)
         finals[partition] = [
             affect_event(
-                f, payloads, priors, reliability={str(m): r for m, r in params.reliability.items()}, prior=params.prior,
+                f, payloads, priors, reliability={str(m): r for m, r in params.reliability.items()},
+                sharpness={str(m): s for m, s in params.sharpness.items()}, prior=params.prior,
                 abstain_below=params.abstain_below,
             )
             for f in reading.finals

@@ -1,11 +1,17 @@
 """What each modality makes of a window in, one distribution over emotions out, with weights, conflict and support.
 
-Late fusion of calibrated experts. Each model's log(p / training prior) is evidence over its own classes and 0 over the
-others: neither raised nor lowered. Within a modality evidence is averaged by how fresh it is (ten frames of one second
-are not ten witnesses); across modalities it is added, each scaled by its strength: reliability x coverage x calibrated
-confidence. The product of experts with tempered exponents is Hinton's (Neural Computation 14(8), 2002, eq. 1),
-averaging in the logarithm is the logarithmic opinion pool (Genest and Zidek, Statistical Science 1(1), 1986), dividing
-the prior out is Bourlard and Morgan's scaled likelihood (Connectionist Speech Recognition, 1994, ch. 7).
+Late fusion of calibrated experts, each behind a gate. A model's log(p / training prior) is evidence over its own
+classes and 0 over the others: neither raised nor lowered. Within a modality evidence is averaged by how fresh it is.
+Across modalities likelihoods multiply, but a modality may show something else than the person does - a smile held for
+the camera, a voice heard through the wall, a quoted line - so each is a mixture: with its gate open it speaks, shut it
+says nothing,
+
+    p(e) ~ prior(e) prod_m ((1 - g_m) + g_m L_m(e)),
+
+and one that contradicts two others is outvoted instead of vetoing. Dividing the prior out is Bourlard and Morgan's
+scaled likelihood (Connectionist Speech Recognition, 1994, ch. 7), the product of experts Hinton's (Neural Computation
+14(8), 2002, eq. 1), the mixture with a flat density Box and Tiao's for outlying observations (Biometrika 55(1), 1968).
+`models/fuser` fits the gates and compares this with other fusers.
 """
 
 from __future__ import annotations
@@ -18,47 +24,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.emotions import EMOTIONS
+from kernels.vad import Vad, vad_of
 
 FLOOR = 1e-4
 """No model is more certain than this: a probability of 0 would be a veto."""
 
-VAD_OF_EMOTION: dict[str, tuple[float, float, float]] = {
-    "happiness": (0.76, 0.48, 0.35),
-    "sadness": (-0.63, -0.27, -0.33),
-    "surprise": (0.40, 0.67, -0.13),
-    "fear": (-0.64, 0.60, -0.43),
-    "anger": (-0.51, 0.59, 0.25),
-    "disgust": (-0.60, 0.35, 0.11),
-    "anticipation": (0.30, 0.35, 0.15),
-    "trust": (0.50, -0.05, 0.20),
-    "neutral": (0.0, 0.0, 0.0),
-}
-"""Valence, arousal, dominance of each emotion word. Ekman's six: Russell and Mehrabian (J. Research in Personality 11,
-1977) as tabulated by Gebhard (ALMA, AAMAS 2005); neutral is the origin; anticipation and trust are set by us between
-their neighbours. Used only where nothing was measured, and then marked "derived"."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One model output as evidence: `weight` in [0, 1] is what time has left of it, `confidence` its calibrated own."""
+    """One model output as evidence: `weight` in [0, 1] is what time has left of it, `confidence` its calibrated own.
+
+    A confidence below the greatest probability says that quality was bad: their ratio shuts the gate by so much.
+    """
 
     emotions: Mapping[str, float]
     prior: Mapping[str, float]
     weight: float
     confidence: float
-    vad: tuple[float, float, float] | None = None
+    vad: Vad | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Expert:
-    """One modality in one window: its evidence over EMOTIONS (nats, 0 where it can't speak) and how far to trust it."""
+    """One modality in one window.
 
-    evidence: NDArray[np.float64]
+    `evidence` is over EMOTIONS (nats, 0 where it can't speak), `likelihood` what it makes of it: over EMOTIONS, mean 1
+    over those that it supports, 1 elsewhere. `gate` in [0, 1] is how probable it is that it shows what the person does.
+    """
+
+    evidence: Floats
+    likelihood: Floats
     supports: tuple[str, ...]
     coverage: float
     confidence: float
-    strength: float
-    vad: tuple[float, float, float] | None
+    gate: float
+    vad: Vad | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,26 @@ class Fused:
     confidence: float
     conflict: float
     supported: dict[str, list[str]]
-    vad: tuple[float, float, float]
+    vad: Vad
     vad_measured: bool
     experts: Mapping[str, Expert] = field(default_factory=dict)
 
 
-def expert(readings: Sequence[Reading], reliability: float) -> Expert | None:
+def expert(readings: Sequence[Reading], reliability: float, sharpness: float = 1.0) -> Expert | None:
     """All readings of one modality to its expert; None where nothing weighs anything, or nothing named is an emotion.
 
-    Evidence and confidence are averages over the readings by weight. Coverage is 1 - prod(1 - weight): one fresh
-    reading covers a window as well as many. Strength is reliability x coverage x confidence.
+    Evidence, confidence and trust (confidence by greatest probability, at most 1) are averages over the readings by
+    weight. Coverage is 1 - prod(1 - weight): one fresh reading covers a window as well as many. The likelihood is the
+    softmax of sharpness x coverage x evidence; the gate is reliability x trust.
+
+    Args:
+        readings: those of one modality in one window.
+        reliability: in [0, 1], how often the modality shows what the person does.
+        sharpness: 0 or more; how many readings' worth of evidence the average of a window is.
     """
-    total, missed, confidence = 0.0, 1.0, 0.0
+    total, missed, confidence, trust = 0.0, 1.0, 0.0, 0.0
     evidence = np.zeros(len(EMOTIONS))
-    vad, vad_weight = np.zeros(3), 0.0
+    measured, measured_weight = np.zeros(3), 0.0
     names: set[str] = set()
     for r in readings:
         if r.weight <= 0:
@@ -96,46 +104,49 @@ def expert(readings: Sequence[Reading], reliability: float) -> Expert | None:
         total += r.weight
         missed *= 1.0 - min(r.weight, 1.0)
         confidence += r.weight * r.confidence
+        trust += r.weight * min(r.confidence / max(r.emotions.values(), default=1.0), 1.0)
         if r.vad is not None:
-            vad += r.weight * np.asarray(r.vad)
-            vad_weight += r.weight
+            measured += r.weight * np.asarray(r.vad)
+            measured_weight += r.weight
     if total <= 0 or not names:
         return None
-    coverage, confidence = 1.0 - missed, confidence / total
-    measured = tuple(float(v) for v in vad / vad_weight) if vad_weight > 0 else None
+    evidence, coverage = evidence / total, 1.0 - missed
+    able = np.array([n in names for n in EMOTIONS])
+    v, a, d = (float(x) for x in measured / max(measured_weight, FLOOR))
     return Expert(
-        evidence / total,
+        evidence,
+        np.where(able, len(names) * _softmax(np.where(able, sharpness * coverage * evidence, -np.inf)), 1.0),
         tuple(n for n in EMOTIONS if n in names),
         coverage,
-        confidence,
-        reliability * coverage * confidence,
-        (measured[0], measured[1], measured[2]) if measured else None,
+        confidence / total,
+        reliability * trust / total,
+        (v, a, d) if measured_weight > 0 else None,
     )
 
 
 def fuse(experts: Mapping[str, Expert], prior: Mapping[str, float]) -> Fused | None:
     """Experts by modality and the deployment prior to one estimate; None where no expert is present.
 
-    p(e) is proportional to prior(e) exp(sum_m strength_m evidence_m(e)) over the emotions that somebody present
-    supports. A modality's weight is its share of the strength, the softmax of log(strength) over the present ones.
+    Emotions that nobody present supports are masked before the softmax. A modality's weight is its share of coverage x
+    how probable the estimate makes it that its gate was open: what contradicts the others carries little.
     """
-    present = {m: e for m, e in experts.items() if e.strength > 0}
+    present = {m: e for m, e in experts.items() if e.gate > 0 and e.coverage > 0}
     if not present:
         return None
-    weights = np.array([e.strength for e in present.values()])
-    weights /= weights.sum()
     able = np.array([any(n in e.supports for e in present.values()) for n in EMOTIONS])
     logits = _log_prior(prior)
     for e in present.values():
-        logits = logits + e.strength * e.evidence
+        logits = logits + np.log(_gated(e))
     p = _softmax(np.where(able, logits, -np.inf))
-    vads = [e.vad if e.vad is not None else derived_vad(_alone(e, prior)) for e in present.values()]
+    carried = np.array([e.coverage * float(p @ (e.gate * e.likelihood / _gated(e))) for e in present.values()])
+    weights = carried / carried.sum()
+    vads = [e.vad if e.vad is not None else vad_of(_alone(e, prior)) for e in present.values()]
     valence, arousal, dominance = (float(weights @ np.array(axis)) for axis in zip(*vads, strict=True))
     return Fused(
         emotions={n: float(p[i]) for i, n in enumerate(EMOTIONS) if able[i]},
         weights={m: float(w) for m, w in zip(present, weights, strict=True)},
         confidence=float(p.max()),
-        conflict=conflict(present, weights, prior),
+        conflict=conflict(present, prior),
         supported={n: [m for m, e in present.items() if n in e.supports] for i, n in enumerate(EMOTIONS) if able[i]},
         vad=(valence, arousal, dominance),
         vad_measured=all(e.vad is not None for e in present.values()),
@@ -143,26 +154,23 @@ def fuse(experts: Mapping[str, Expert], prior: Mapping[str, float]) -> Fused | N
     )
 
 
-def conflict(experts: Mapping[str, Expert], weights: NDArray[np.float64], prior: Mapping[str, float]) -> float:
+def conflict(experts: Mapping[str, Expert], prior: Mapping[str, float]) -> float:
     """How far modalities contradict each other, in [0, 1]: 0 where one is present or all agree.
 
-    The weighted Jensen-Shannon divergence (Lin, IEEE Trans. Information Theory 37(1), 1991, eq. 5.1) of the experts'
-    own estimates over the emotions that all of them support, divided by its bound, the entropy of the weights.
+    The mean over pairs of half the sum of |differences| of their own estimates over the emotions that both support
+    (total variation); a pair weighs the product of its gates and coverages. Absolute differences as the sign of
+    conflict are ConflictAwareAH's (ABAW 2025).
     """
-    shared = [i for i, n in enumerate(EMOTIONS) if all(n in e.supports for e in experts.values())]
-    if len(experts) < 2 or len(shared) < 2:  # noqa: PLR2004 - it takes two to disagree
-        return 0.0
-    each = [_softmax(_logits(e, prior)[shared]) for e in experts.values()]
-    mixture = sum(w * p for w, p in zip(weights, each, strict=True))
-    divergence = _entropy(np.asarray(mixture)) - sum(float(w) * _entropy(p) for w, p in zip(weights, each, strict=True))
-    bound = _entropy(weights)
-    return min(max(float(divergence) / bound, 0.0), 1.0) if bound > 0 else 0.0
-
-
-def derived_vad(emotions: Mapping[str, float]) -> tuple[float, float, float]:
-    """A distribution over emotions to its mean valence, arousal and dominance; see VAD_OF_EMOTION."""
-    v, a, d = (sum(p * VAD_OF_EMOTION[n][k] for n, p in emotions.items()) for k in range(3))
-    return v, a, d
+    found, total = 0.0, 0.0
+    members = list(experts.values())
+    for at, one in enumerate(members):
+        for other in members[at + 1 :]:
+            shared = [i for i, n in enumerate(EMOTIONS) if n in one.supports and n in other.supports]
+            if len(shared) > 1:
+                weight = one.gate * one.coverage * other.gate * other.coverage
+                apart = np.abs(_softmax(_logits(one, prior)[shared]) - _softmax(_logits(other, prior)[shared])).sum()
+                found, total = found + weight * float(apart) / 2, total + weight
+    return min(found / total, 1.0) if total > 0 else 0.0
 
 
 def compounds(emotions: Mapping[str, float], least: float = 0.25) -> list[tuple[str, str, float]]:
@@ -176,25 +184,24 @@ def compounds(emotions: Mapping[str, float], least: float = 0.25) -> list[tuple[
     return [(top[0][1], top[1][1], top[0][0] + top[1][0])]
 
 
+def _gated(e: Expert) -> Floats:
+    return np.asarray((1.0 - e.gate) + e.gate * e.likelihood)
+
+
 def _alone(e: Expert, prior: Mapping[str, float]) -> dict[str, float]:
     able = np.array([n in e.supports for n in EMOTIONS])
     p = _softmax(np.where(able, _logits(e, prior), -np.inf))
     return {n: float(p[i]) for i, n in enumerate(EMOTIONS) if able[i]}
 
 
-def _logits(e: Expert, prior: Mapping[str, float]) -> NDArray[np.float64]:
-    return np.asarray(_log_prior(prior) + e.strength * e.evidence)
+def _logits(e: Expert, prior: Mapping[str, float]) -> Floats:
+    return np.asarray(_log_prior(prior) + np.log(_gated(e)))
 
 
-def _log_prior(prior: Mapping[str, float]) -> NDArray[np.float64]:
+def _log_prior(prior: Mapping[str, float]) -> Floats:
     return np.array([math.log(max(prior.get(n, 1 / len(EMOTIONS)), FLOOR)) for n in EMOTIONS])
 
 
-def _softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def _softmax(z: Floats) -> Floats:
     e = np.exp(z - z.max())
     return np.asarray(e / e.sum())
-
-
-def _entropy(p: NDArray[np.float64]) -> float:
-    positive = p[p > 0]
-    return float(-(positive * np.log(positive)).sum())

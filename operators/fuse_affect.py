@@ -24,8 +24,10 @@ from streamer.operator import Context
 from streamer.windows import Piece, Window
 
 DECIMALS = 6
+FUSER = "gate@2"
 HALF_LIFE: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(4000)}
-RELIABILITY: dict[Modality, float] = {"face": 2.5, "voice": 0.5, "text": 3.0}
+RELIABILITY: dict[Modality, float] = {"face": 0.88, "voice": 0.5, "text": 0.92}
+SHARPNESS: dict[Modality, float] = {"face": 2.2, "voice": 0.75, "text": 2.2}
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 
@@ -33,15 +35,17 @@ NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How evidence fades and is weighed.
 
-    `reliability` is how far a modality's evidence counts at full coverage and confidence; its own model's calibration
-    is on recordings like those it was trained on, this is for those that are heard here. `prior` is the deployment's,
-    uniform where it isn't given. An estimate whose likeliest emotion has less than `abstain_below` is withheld.
+    `reliability` is how often a modality shows what the person does, at full quality; `sharpness` how many readings'
+    worth of evidence its average over a window is: a model's own calibration is on recordings like those it was trained
+    on, these are for what is seen and heard here (models/fuser fits both). `prior` is the deployment's, uniform where
+    it isn't given. An estimate whose likeliest emotion has less than `abstain_below` is withheld.
     """
 
     fuser: Literal["gate"] = "gate"
     half_life: dict[Modality, Duration] = msgspec.field(default_factory=lambda: dict(HALF_LIFE))
-    reliability: dict[Modality, Annotated[float, msgspec.Meta(ge=0, le=10)]] = msgspec.field(
-        default_factory=lambda: dict(RELIABILITY)
+    reliability: dict[Modality, Share] = msgspec.field(default_factory=lambda: dict(RELIABILITY))
+    sharpness: dict[Modality, Annotated[float, msgspec.Meta(ge=0, le=10)]] = msgspec.field(
+        default_factory=lambda: dict(SHARPNESS)
     )
     prior: dict[str, Annotated[float, msgspec.Meta(gt=0, le=1)]] = {}
     abstain_below: Share = 0.2
@@ -60,7 +64,7 @@ class FuseAffect:
         self._prior = {n: params.prior.get(n, 1 / len(EMOTIONS)) for n in EMOTIONS}
         self._priors: dict[str, Mapping[str, float]] = {}
         self.half_life_ms: Mapping[str, int] = {m: int(d) for m, d in params.half_life.items()}
-        context.runs.models["fuser"] = f"{params.fuser}@1"
+        context.runs.models["fuser"] = FUSER
 
     async def open(self) -> None:
         """Read the models' training priors, which fusion divides out.
@@ -91,7 +95,11 @@ class FuseAffect:
         experts: dict[str, fusion.Expert] = {}
         for modality in MODALITIES:
             readings = [self._reading(p) for p in in_time if p.payload.modality == modality and p.payload.emotions]
-            found = fusion.expert(readings, self._params.reliability.get(modality, 1.0))
+            found = fusion.expert(
+                readings,
+                self._params.reliability.get(modality, RELIABILITY[modality]),
+                self._params.sharpness.get(modality, SHARPNESS[modality]),
+            )
             if found is not None:
                 experts[modality] = found
         fused = fusion.fuse(experts, self._prior)
@@ -164,7 +172,7 @@ def _with_estimate(event: AffectEvent, fused: fusion.Fused) -> AffectEvent:
         compounds=[(a, b, round(p, DECIMALS)) for a, b, p in fusion.compounds(fused.emotions)],
         confidence=round(fused.confidence, DECIMALS),
         conflict=round(fused.conflict, DECIMALS),
-        calibration="gate@1",
+        calibration=FUSER,
     )
 
 

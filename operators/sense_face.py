@@ -16,8 +16,8 @@ from kernels import framing
 from kernels.engines import Engine
 from kernels.face import Square, crop, quality, trust
 from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
-from kernels.fusion import derived_vad
 from kernels.jpeg import JpegError, decode_grey, decode_rgb, grey_of
+from kernels.vad import vad_of
 from operators.consent import Gate, Verdict
 from operators.encoders import load_framed
 from operators.payloads import MAX_FRAME_BYTES, Observation, VideoFrame
@@ -254,7 +254,7 @@ class SenseFace:
             if "happiness" in emotions:
                 shown["smiling"] = emotions["happiness"]
             return msgspec.structs.replace(observation, expressions=shown, confidence=0.0)
-        valence, arousal, dominance = derived_vad(emotions)
+        valence, arousal, dominance = vad_of(emotions)
         embedding = None
         if self._context.settings.embeddings and glance.embedding is not None:
             embedding = glance.embedding.astype("<f2").tobytes()

@@ -14,8 +14,8 @@ from kernels import intents
 from kernels.calibration import softmax
 from kernels.engines import Arrays, Engine, ModelFolderError
 from kernels.framing import WordPiece, emotions, text_framing
-from kernels.fusion import derived_vad
 from kernels.text_tokens import LENGTH_STEP, TextTokens
+from kernels.vad import vad_of
 from operators.consent import Gate
 from operators.encoders import load_encoder, load_framed
 from operators.payloads import ChatMessage, Observation
@@ -171,7 +171,7 @@ class SenseText:
         outputs = self._encoder.infer(self._framing.arrays(tokens))
         p, known = emotions(self._encoder.spec, outputs["logits"])
         if self._vad is None:
-            vad = np.array([derived_vad(dict(zip(self._encoder.spec.labels, row, strict=True))) for row in p.tolist()])
+            vad = np.array([vad_of(dict(zip(self._encoder.spec.labels, row, strict=True))) for row in p.tolist()])
         else:
             vad = _of_head(self._vad, outputs)["vad"]
         intent_p = None

@@ -22,6 +22,7 @@ from kernels import framing
 from kernels.engines import Engine
 from kernels.speech import Listened, Sound, describe_sound, listen
 from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
+from kernels.vad import vad_of
 from operators.consent import Gate, Verdict
 from operators.encoders import load_framed
 from operators.payloads import AudioChunk, Observation
@@ -306,6 +307,7 @@ class SenseVoice:
                 quality["known"] = answer.known
             if self._context.settings.embeddings and answer.embedding is not None:
                 embedding = answer.embedding.tobytes()
+        valence, arousal, dominance = vad_of(emotions) if emotions else (None, None, None)
         return Observation(
             session_id=record.key,
             event_time_ms=due.end_ms,
@@ -314,6 +316,10 @@ class SenseVoice:
             start_ms=due.start_ms,
             end_ms=due.end_ms,
             emotions=emotions,
+            valence=valence,
+            arousal=arousal,
+            dominance=dominance,
+            vad_source="derived" if emotions else "none",
             embedding=embedding,
             confidence=sure,
             quality=quality,

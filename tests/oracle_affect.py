@@ -21,6 +21,7 @@ def affect_event(
     priors: Mapping[str, Mapping[str, float]],
     *,
     reliability: Mapping[str, float] | None = None,
+    sharpness: Mapping[str, float] | None = None,
     prior: Mapping[str, float] | None = None,
     abstain_below: float = 0.2,
 ) -> AffectEvent:
@@ -30,17 +31,19 @@ def affect_event(
         final: from `finals_of`.
         payloads: the log's observations by offset.
         priors: each model's training prior by its id, `{s.id: s.prior for s in engines.all_specs()}`.
-        reliability: by modality; the operator's default where it is None, 1 for a modality that it lacks.
+        reliability: by modality; the operator's default where it is None or lacks one.
+        sharpness: the same.
         prior: the deployment's, uniform for an emotion that it lacks.
         abstain_below: an estimate whose likeliest emotion has less is withheld.
     """
-    reliability = {"face": 2.5, "voice": 0.5, "text": 3.0} if reliability is None else reliability
+    reliability = {"face": 0.88, "voice": 0.5, "text": 0.92, **(reliability or {})}
+    sharpness = {"face": 2.2, "voice": 0.75, "text": 2.2, **(sharpness or {})}
     used = [(payloads[offset], weight, own) for offset, weight, own in final.evidence]
     weighed = sorted(used, key=lambda one: (one[0].end_ms, one[0].start_ms, one[0].modality, one[0].source_id))
     experts: dict[str, fusion.Expert] = {}
     for modality in MODALITIES:
         readings = [_reading(o, w, priors) for o, w, _ in weighed if o.modality == modality and o.emotions]
-        expert = fusion.expert(readings, reliability.get(modality, 1.0))
+        expert = fusion.expert(readings, reliability[modality], sharpness[modality])
         if expert is not None:
             experts[modality] = expert
     fused = fusion.fuse(experts, {n: (prior or {}).get(n, 1 / len(EMOTIONS)) for n in EMOTIONS})
@@ -62,7 +65,7 @@ def affect_event(
             "compounds": [(a, b, round(p, 6)) for a, b, p in fusion.compounds(fused.emotions)],
             "confidence": round(fused.confidence, 6),
             "conflict": round(fused.conflict, 6),
-            "calibration": "gate@1",
+            "calibration": "gate@2",
         }
     return AffectEvent(
         session_id=final.session_id,

@@ -11,9 +11,9 @@ import pytest
 from kernels import engines, framing
 from kernels.calibration import softmax
 from kernels.face import Square
-from kernels.fusion import derived_vad
 from kernels.jpeg import decode_rgb
 from kernels.speech import listen
+from kernels.vad import vad_of
 from models.importing.folder import Wanted, import_model
 from operators import encoders, sense_text
 from operators.fuse_affect import FuseAffect
@@ -132,7 +132,7 @@ async def test_a_bert_reads_messages_with_vad_derived_from_its_emotions(models: 
     p, known = combined(engine.infer(how.arrays(tokens))["logits"][0], engine.spec)
     assert o.emotions == pytest.approx(p, abs=1e-5)
     assert known == pytest.approx(1.0)
-    assert (o.valence, o.arousal, o.dominance) == pytest.approx(derived_vad(p), abs=1e-5)
+    assert (o.valence, o.arousal, o.dominance) == pytest.approx(vad_of(p), abs=1e-5)
     assert (o.vad_source, o.quality["unknown"]) == ("derived", 0.2)
     assert o.confidence == pytest.approx(max(p.values()) * 0.8, abs=1e-4)
 

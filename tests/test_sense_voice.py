@@ -74,7 +74,7 @@ async def test_speech_gives_emotions_that_sum_to_one_and_grow_with_the_utterance
         assert set(o.emotions) == {"anger", "happiness", "neutral", "sadness"}
         assert sum(o.emotions.values()) == pytest.approx(1.0, abs=1e-9)
         assert 600 <= o.end_ms - o.start_ms <= 3000
-        assert (o.event_time_ms, o.modality, o.vad_source, o.embedding) == (o.end_ms, "voice", "none", None)
+        assert (o.event_time_ms, o.modality, o.vad_source, o.embedding) == (o.end_ms, "voice", "derived", None)
         assert 0.25 <= o.confidence <= max(o.emotions.values()) + 1e-4
         assert o.model.startswith("voice_affect@")
     lengths = [o.end_ms - o.start_ms for o in heard]
