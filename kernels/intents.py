@@ -7,11 +7,8 @@ does with the items in front of them, by rules that are written out below.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 INTENTS: tuple[str, ...] = (
     "continue", "change", "more_like_this", "less_like_this", "find_specific", "save_or_share", "calm_down",
@@ -48,6 +45,10 @@ class Behaviour(NamedTuple):
     doubt: float = 2.0
 
 
+BEHAVIOUR = Behaviour()
+BEHAVIOUR_RULES = "behaviour_rules@1"
+"""The rules' name and version, as a model's; `_SAYS` and `from_behaviour` are what it versions."""
+
 _SAYS: Mapping[str, Mapping[str, float]] = {
     "skip": {"change": 1.0, "less_like_this": 0.5},
     "glance": {"change": 0.5},
@@ -59,6 +60,11 @@ _SAYS: Mapping[str, Mapping[str, float]] = {
 """What one fresh act adds to each intent. Impressions, clicks and ratings say nothing: they come with any intent."""
 
 
+def counts(act: Act, rules: Behaviour = BEHAVIOUR) -> bool:
+    """Whether an act says anything of what its person wants, at whatever age."""
+    return _read(act, rules) in _SAYS
+
+
 def from_behaviour(acts: Sequence[Act], rules: Behaviour | None = None) -> dict[str, float]:
     """A session's recent interactions in, the probability of each of the ten intents out (sums to 1).
 
@@ -66,7 +72,7 @@ def from_behaviour(acts: Sequence[Act], rules: Behaviour | None = None) -> dict[
     are scaled to sum to 1. No act that counts gives `none` 1. Acts with a negative age (the future) are left out. Hand
     set, not fitted: no recorded session with known intents was at hand. The order of `acts` changes nothing.
     """
-    rules = rules or Behaviour()
+    rules = rules or BEHAVIOUR
     said: dict[str, list[float]] = {intent: [] for intent in INTENTS}
     said[NONE].append(rules.doubt)
     for act in acts:
@@ -90,7 +96,7 @@ def _read(act: Act, rules: Behaviour) -> str:
     return act.kind
 
 
-def to_wire(p: NDArray[np.floating]) -> dict[str, float]:
+def to_wire(p: Iterable[float]) -> dict[str, float]:
     """Probabilities (10, in the order of `INTENTS`) in, the `intents` map of an observation out: rounded to 1e-6."""
     return {intent: round(float(share), DECIMALS) for intent, share in zip(INTENTS, p, strict=True)}
 
@@ -105,6 +111,17 @@ def mean(readings: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, flo
     if not total:
         return None
     return {i: round(sum(p.get(i, 0.0) * weight for p, weight in heavy) / total, DECIMALS) for i in INTENTS}
+
+
+def pool(readings: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
+    """Maps of intents of different sources, each with its freshness, in; one map out; None where nothing weighs.
+
+    A linear opinion pool (Stone 1961): each weighs its freshness times what it does not leave to `none`, since saying
+    `none` is abstaining, no vote against what another has seen. A single map comes out as it is; where all abstain
+    fully, it is their mean. Rounded to 1e-6; sums run in the order given.
+    """
+    fresh = [(p, weight) for p, weight in readings if weight > 0]
+    return mean([(p, weight * (1.0 - p.get(NONE, 0.0))) for p, weight in fresh]) or mean(fresh)
 
 
 def named(p: Mapping[str, float], least: float) -> str:

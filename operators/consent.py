@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from operators.payloads import Consent, Control, Modality, Mode, Observation
+from operators.payloads import MINORS_TOO, Consent, Control, Modality, Mode, Observation
 from streamer.errors import RefusedUseError
 from streamer.operator import Context
 from streamer.payloads import AuditEntry
@@ -258,7 +258,7 @@ class Gate:
             return Verdict("no_consent", disclosed=False)
         if self._modality not in consent.modalities:
             return Verdict("no_consent")
-        if self._modality != "text" and consent.minor is not False:
+        if self._modality not in MINORS_TOO and consent.minor is not False:
             return Verdict("minor")
         mode: Mode = "expressions_only" if consent.expressions_only else "full"
         return Verdict(None, mode, consent.single_subject)

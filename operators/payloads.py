@@ -14,8 +14,13 @@ import msgspec
 
 from streamer.payloads import Keyed, SessionKeyed
 
-Modality = Literal["face", "voice", "text"]
+Modality = Literal["face", "voice", "text", "behaviour"]
 MODALITIES: tuple[Modality, ...] = ("face", "voice", "text")
+"""Those that may speak of emotions."""
+ALL_MODALITIES: tuple[Modality, ...] = (*MODALITIES, "behaviour")
+"""And what a person does with items: it says what they want of the session, never how they feel."""
+MINORS_TOO: tuple[Modality, ...] = ("text", "behaviour")
+"""Those that may be read of a minor, or of somebody whose age is not known."""
 VadSource = Literal["measured", "derived", "none"]
 Mode = Literal["full", "expressions_only"]
 ModalityState = Literal["present", "absent", "idle", "no_consent"]
@@ -94,7 +99,7 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
     def grants(self, modality: Modality) -> bool:
         """Whether it lets a modality be read: the person was told, has agreed, and is no minor on camera or aloud."""
         told = self.disclosed_at_ms is not None
-        return told and modality in self.modalities and (modality == "text" or self.minor is False)
+        return told and modality in self.modalities and (modality in MINORS_TOO or self.minor is False)
 
 
 def _agreed_to(modality: Modality, agreed: Sequence[Keyed | None], at_ms: int) -> bool:
