@@ -10,6 +10,7 @@ import msgspec
 from kernels import engines, fusion, intents
 from kernels.emotions import EMOTIONS
 from operators.payloads import (
+    ALL_MODALITIES,
     MODALITIES,
     AffectEvent,
     Modality,
@@ -25,7 +26,9 @@ from streamer.windows import Piece, Window
 
 DECIMALS = 6
 FUSER = "gate@2"
-HALF_LIFE: dict[Modality, Duration] = {"face": Duration(1000), "voice": Duration(2000), "text": Duration(4000)}
+HALF_LIFE: dict[Modality, Duration] = {
+    "face": Duration(1000), "voice": Duration(2000), "text": Duration(4000), "behaviour": Duration(6000),
+}  # fmt: skip
 RELIABILITY: dict[Modality, float] = {"face": 0.88, "voice": 0.5, "text": 0.92}
 SHARPNESS: dict[Modality, float] = {"face": 2.2, "voice": 0.75, "text": 2.2}
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -90,10 +93,10 @@ class FuseAffect:
         return [self._event(window) for window in due]
 
     def _event(self, window: Window) -> AffectEvent:
-        pieces = {m: [p for p in window.pieces if p.payload.modality == m] for m in MODALITIES}
+        pieces = {m: [p for p in window.pieces if p.payload.modality == m] for m in ALL_MODALITIES}
         in_time = sorted(window.pieces, key=_moment)  # in whatever order they came, sums and the newest are the same
         experts: dict[str, fusion.Expert] = {}
-        for modality in MODALITIES:
+        for modality in MODALITIES:  # whatever else says emotions: behaviour is no evidence for any
             readings = [self._reading(p) for p in in_time if p.payload.modality == modality and p.payload.emotions]
             found = fusion.expert(
                 readings,
@@ -105,7 +108,7 @@ class FuseAffect:
         fused = fusion.fuse(experts, self._prior)
         abstained = fused is None or fused.confidence < self._params.abstain_below
         states: dict[str, ModalityReading] = {
-            m: self._state(m, window, pieces[m], fused) for m in MODALITIES if m in window.newest_ms
+            m: self._state(m, window, pieces[m], fused) for m in ALL_MODALITIES if m in window.newest_ms
         }
         event = AffectEvent(
             session_id=window.session_id,
@@ -183,11 +186,17 @@ def _moment(piece: Piece) -> tuple[int, int, str, str]:
 
 
 def _intents(pieces: Sequence[Piece]) -> dict[str, float] | None:
-    """The mean of what messages ask of the session, each as heavy as its evidence; None where none weighs.
+    """What words and acts ask of the session; None where none weighs.
 
-    It is not withheld where the emotions are: it comes from words alone, and `none` is how it abstains.
+    Messages are averaged, each as heavy as its evidence; of behaviour the newest observation counts those before it and
+    speaks alone; the two are pooled. Not withheld where the emotions are: `none` is how intents abstain.
     """
-    return intents.mean([(p.payload.intents, p.weight) for p in pieces if p.payload.intents])
+    told = [(p.payload.modality, p.payload.intents, p.weight) for p in pieces if p.payload.intents and p.weight > 0]
+    words = [(said, weight) for modality, said, weight in told if modality != "behaviour"]
+    acts = [(said, weight) for modality, said, weight in told if modality == "behaviour"]
+    asked = intents.mean(words)
+    heard = [] if asked is None else [(asked, max(weight for _, weight in words))]
+    return intents.pool([*heard, *acts[-1:]])
 
 
 def _expressions(pieces: Sequence[Piece]) -> dict[str, float] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from kernels import fusion
 from kernels.emotions import EMOTIONS
 from kernels.intents import INTENTS
-from operators.payloads import MODALITIES, AffectEvent, ModalityReading, Observation
+from operators.payloads import ALL_MODALITIES, MODALITIES, AffectEvent, ModalityReading, Observation
 from tests.oracle import Final, takes_back
 
 
@@ -47,7 +47,9 @@ def affect_event(
         if expert is not None:
             experts[modality] = expert
     fused = fusion.fuse(experts, {n: (prior or {}).get(n, 1 / len(EMOTIONS)) for n in EMOTIONS})
-    states: dict[str, ModalityReading] = {m: _state(m, final, used, fused) for m in MODALITIES if m in final.newest_ms}
+    states: dict[str, ModalityReading] = {
+        m: _state(m, final, used, fused) for m in ALL_MODALITIES if m in final.newest_ms
+    }
     expressions = {
         name: round(value, 6)
         for o, _, _ in weighed
@@ -79,7 +81,7 @@ def affect_event(
         abstained=abstained,
         modalities=states,
         models={o.modality: o.model for o, _, _ in weighed if o.model},
-        intents=_intents([(o.intents, weight) for o, weight, _ in weighed if o.intents and weight > 0]),
+        intents=_intents(weighed),
         expressions=expressions or None,
         source_kafka_ms=max([0, *(o.source_kafka_ms for o, _, _ in used)]),
         emitted_at_ms=0,
@@ -87,9 +89,19 @@ def affect_event(
     )
 
 
-def _intents(told: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
+def _intents(weighed: Sequence[tuple[Observation, float, bool]]) -> dict[str, float] | None:
+    """Words on average, the newest of what is done; of the two each as fresh as it is, less what it leaves to none."""
+    told = [(o.modality == "behaviour", o.intents, weight) for o, weight, _ in weighed if o.intents and weight > 0]
+    words, acts = ([(p, w) for of_acts, p, w in told if of_acts == which] for which in (False, True))
+    sides = [(_mean(words), max(w for _, w in words))] if words else []
+    sides += acts[-1:]
+    sure = [(p, w * (1 - p["none"])) for p, w in sides]
+    return _mean(sure if any(w for _, w in sure) else sides) if sides else None
+
+
+def _mean(told: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float]:
     total = sum(weight for _, weight in told)
-    return {i: round(sum(p.get(i, 0.0) * w for p, w in told) / total, 6) for i in INTENTS} if told else None
+    return {i: round(sum(p.get(i, 0.0) * w for p, w in told) / total, 6) for i in INTENTS}
 
 
 def _reading(o: Observation, weight: float, priors: Mapping[str, Mapping[str, float]]) -> fusion.Reading:
