@@ -104,7 +104,8 @@ def _add_replay(subcommands: Any) -> None:
     what = "media.mkv + chat.jsonl, any media file, or a recording (*.affectlog)"
     replay.add_argument("path", type=Path, metavar="DIR|FILE", help=what)
     replay.add_argument("--speed", choices=["1", "max"], default="1", help="at the recorded pace, or in memory")
-    replay.add_argument("--consent", metavar="LIST", help="what the person allows: all, or of face,voice,text")
+    allowed = "what the person allows: all, or of face,voice,text,behaviour"
+    replay.add_argument("--consent", metavar="LIST", help=allowed)
     replay.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
     replay.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
     only = "of a recording, with --speed max: run this operator (repeatable; default: those with windows)"

@@ -28,6 +28,7 @@ from streamer.retention import media_lines
 from streamer.settings import Settings, load_settings
 from streamer.topology import OperatorSpec, Topology, load_topology
 
+ALLOWED = ("face", "voice", "text", "behaviour")
 TAIL_BATCH = 500
 EXIT_INTERRUPTED = 130
 TAIL_BEST = 3
@@ -58,17 +59,16 @@ def replay(args: argparse.Namespace) -> int:
         if consent:
             say(f"{args.path / 'consents.jsonl'} says what is allowed; --consent is left aside")
     elif not consent:
-        say("no consent: the operators will refuse to read this session; add --consent all, or of face,voice,text")
+        say(f"no consent: the operators will refuse to read this session; add --consent all, or of {','.join(ALLOWED)}")
     if args.speed == "max":
         return asyncio.run(_replay_max(args.path, session, consent, topology, settings, args.out))
     return asyncio.run(_replay(args.path, session, consent, topology, settings))
 
 
 def _granted(listed: str | None) -> list[str]:
-    known = ("face", "voice", "text")
-    names = list(known) if listed == "all" else [] if listed in (None, "none") else str(listed).split(",")
-    why = f"no modality; there are {', '.join(known)}, or all"
-    unknown = [Problem(repr(name), why) for name in names if name not in known]
+    names = list(ALLOWED) if listed == "all" else [] if listed in (None, "none") else str(listed).split(",")
+    why = f"no modality; there are {', '.join(ALLOWED)}, or all"
+    unknown = [Problem(repr(name), why) for name in names if name not in ALLOWED]
     if unknown:
         raise ConfigurationError("--consent", unknown)
     return names

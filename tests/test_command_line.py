@@ -150,7 +150,7 @@ def test_consent_to_something_that_is_no_modality_is_refused_before_anything_is_
 ) -> None:
     (tmp_path / "chat.jsonl").write_text('{"event_time_ms": 1, "text": "x"}\n')
     assert main(["replay", str(tmp_path), "--speed", "max", "--consent", "face,nose"]) == 78
-    assert "'nose': no modality; there are face, voice, text" in _error(capsys)
+    assert "'nose': no modality; there are face, voice, text, behaviour" in _error(capsys)
 
 
 def test_a_chat_that_is_not_utf_8_is_65(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

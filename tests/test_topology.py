@@ -247,7 +247,8 @@ def test_whatever_stands_in_a_file_it_loads_or_is_refused_as_a_configuration(dat
 
 def test_the_shipped_topology_is_right_and_ranks_by_nothing_until_it_is_told_to() -> None:
     topology = load_topology(SHIPPED)
-    assert list(topology.operators) == ["sense_face", "sense_voice", "sense_text", "fuse_affect", "rank_items"]
+    senses = ["sense_face", "sense_voice", "sense_text", "sense_behaviour"]
+    assert list(topology.operators) == [*senses, "fuse_affect", "rank_items"]
     assert msgspec.structs.asdict(topology.operators["rank_items"].params)["goal"] == "off"
     media = [t for t in topology.topics.values() if t.type in (VideoFrame, AudioChunk)]
     assert [(t.name, t.retention_ms, t.spec(4).segment_ms) for t in media] == [
