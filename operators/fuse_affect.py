@@ -27,7 +27,7 @@ from streamer.windows import Piece, Window
 DECIMALS = 6
 FUSER = "gate@2"
 HALF_LIFE: dict[Modality, Duration] = {
-    "face": Duration(1000), "voice": Duration(2000), "text": Duration(4000), "behaviour": Duration(6000),
+    "face": Duration(1000), "voice": Duration(2000), "text": Duration(4000), "behaviour": Duration(4000),
 }  # fmt: skip
 RELIABILITY: dict[Modality, float] = {"face": 0.88, "voice": 0.5, "text": 0.92}
 SHARPNESS: dict[Modality, float] = {"face": 2.2, "voice": 0.75, "text": 2.2}
