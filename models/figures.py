@@ -11,7 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from streamer.errors import ModelError
+
 FIGURES = "figures.json"
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,31 +71,72 @@ def write(model: Path, figures: Sequence[Figure]) -> None:
     (model / FIGURES).write_text(text, encoding="utf-8")
 
 
+def fill_card(model: Path) -> None:
+    """A model's folder in; the table of its figures stands between the two marks of its `card.md`.
+
+    Raises:
+        ModelError: the card lacks a mark.
+    """
+    card = model / "card.md"
+    before, _, rest = card.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ModelError(f"{card}: add the lines {BEGIN} and {END} where the table of figures belongs")
+    card.write_text(f"{before}{BEGIN}\n\n{table(read(model))}\n\n{END}{after}", encoding="utf-8")
+
+
+def shown_in(model: Path) -> str:
+    """A model's folder to the text that its card shows between the two marks; empty where it lacks them."""
+    _, _, rest = (model / "card.md").read_text(encoding="utf-8").partition(BEGIN)
+    shown, end, _ = rest.partition(END)
+    return shown.strip() if end else ""
+
+
 def table(figures: Sequence[Figure]) -> str:
-    """Figures to the Markdown table that cards show, a row for each, in their order."""
-    lines = ["| figure | value | n | must / aim | verdict | floor | published |", "|---|---|---|---|---|---|---|"]
-    for f in figures:
-        between = f" [{_number(f.interval[0])}, {_number(f.interval[1])}]" if f.interval else ""
-        sign = "≤ " if f.lower_is_better else ""
-        bounds = " / ".join(f"{sign}{_number(b)}" if b is not None else "-" for b in (f.must, f.aim))
-        cells = [
-            f.what + (" (development)" if f.choice else ""),
-            f"{_number(f.value)}{between}",
-            f"{f.n:,}" if f.n is not None else "",
-            bounds if f.must is not None or f.aim is not None else "",
-            f.verdict,
+    """Figures to the Markdown that cards show: a row for each, in their order, and below it what was missed and why.
+
+    Columns that no figure fills are left out.
+    """
+    rows = [
+        (
+            _described(f),
+            f"**{number(f.value)}**" + (f" [{number(f.interval[0])}, {number(f.interval[1])}]" if f.interval else ""),
+            bounds(f) + (f": {f.verdict}" if f.verdict else ""),
             f.floor,
             f.published,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        )
+        for f in figures
+    ]
+    rows.insert(0, ("figure", "value", "must / aim", "floor", "published"))
+    kept = [at for at in range(len(rows[0])) if any(row[at] for row in rows[1:])]
+    lines = [f"| {' | '.join(row[at] for at in kept)} |" for row in rows]
+    lines.insert(1, "|---" * len(kept) + "|")
+    missed = [f"- {f.what}: {f.missed}" for f in figures if f.missed]
+    return "\n".join([*lines, *(["", "Missed, and why it is shipped all the same:", "", *missed] if missed else [])])
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")
+def bounds(figure: Figure) -> str:
+    """A figure's must and aim for people, `.60 / .62`; empty where it has neither."""
+    if figure.must is None and figure.aim is None:
+        return ""
+    sign = "≤ " if figure.lower_is_better else ""
+    both = ["-" if bound is None else number(bound) for bound in (figure.must, figure.aim)]
+    return sign + " / ".join(shown[:-1] if "." in shown and shown.endswith("0") else shown for shown in both)
+
+
+def number(value: float) -> str:
+    """A figure's number as people see it: three places below 1, else two."""
+    shown = f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")
+    return shown.replace("0.", ".", 1) if abs(float(shown)) < 1 else shown
+
+
+def _described(figure: Figure) -> str:
+    notes = [f"n = {figure.n:,}"] if figure.n is not None else []
+    notes += ["development"] if figure.choice else []
+    return figure.what + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _rounded(figure: Figure) -> Figure:
     between = tuple(round(v, 4) for v in figure.interval) if figure.interval else None
-    changed = {"value": round(figure.value, 4), "interval": between}
+    changed = {"value": round(figure.value, 4), "tolerance": round(figure.tolerance, 4), "interval": between}
     return msgspec.structs.replace(figure, **changed)

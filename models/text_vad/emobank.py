@@ -16,8 +16,9 @@ _NEUTRAL, _HALF_RANGE = 3.0, 2.0
 
 
 class Sentences(NamedTuple):
-    """Texts (n) and their `vad` (float64, n x 3): (EmoBank's 1..5 - 3) / 2."""
+    """EmoBank's own names of sentences (n), their texts (n) and `vad` (float64, n x 3): (EmoBank's 1..5 - 3) / 2."""
 
+    ids: list[str]
     texts: list[str]
     vad: NDArray[np.float64]
 
@@ -28,4 +29,4 @@ def read(data: Path, part: Part) -> Sentences:
     with path.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row["split"] == part]
     rated = np.array([[float(row[column]) for column in _COLUMNS] for row in rows])
-    return Sentences([row["text"] for row in rows], (rated - _NEUTRAL) / _HALF_RANGE)
+    return Sentences([row["id"] for row in rows], [row["text"] for row in rows], (rated - _NEUTRAL) / _HALF_RANGE)
