@@ -1,7 +1,9 @@
 """A model's stated figures in, and what a fresh evaluation finds beside them out: the contract of every card's numbers.
 
-`models/<name>/figures.json` states them, `models/<name>/evaluate.py` finds them again (`figures(data)`, and `speed()`
-where it has one), `python -m benchmarks.quality` compares, and a test holds each card's table to the file.
+`models/<name>/figures.json` states them, `models/<name>/evaluate.py` finds them again, `python -m benchmarks.quality`
+compares, and a test holds each card's table to the file. An `evaluate` has `figures(data)`; where it times a network
+`speed()`, whose figures' names are `ms`, `ms_...` and `times_...`; where figures come from models that are not shipped
+`retrain_one(data, work)`, whose names begin with `retrained_`.
 """
 
 from __future__ import annotations
