@@ -97,7 +97,7 @@ async def publish(
 def _plan(session: str, recorded: Sequence[Event], asked: Sequence[dict[str, object]]) -> list[tuple[int, Event]]:
     """When to send what: a chunk of sound once its last sample has been heard, candidates at a steady pace."""
     user = f"user-of-{session}"
-    plan = [(-LEAD_MS // 2, consent_event(("face", "voice", "text"), session, at_ms=-LEAD_MS // 2))]
+    plan = [(-LEAD_MS // 2, consent_event(("face", "voice", "text", "behaviour"), session, at_ms=-LEAD_MS // 2))]
     for event in recorded:
         heard_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
         plan.append((event.at_ms + heard_ms, event))

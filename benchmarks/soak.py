@@ -1,6 +1,6 @@
 """Many sessions come and go: does the memory of a worker stay flat? `python -m benchmarks.soak --help`.
 
-Runs the topology's operators that need no media (sense_text, fuse_affect, rank_items) in one process on the memory
+Runs the topology's operators that need no media (`OPERATORS`) in one process on the memory
 broker with a simulated clock: each session consents, is observed, chats, is shown items and acts; at its end the
 platform deletes the consent. The broker keeps two minutes, so what grows is the operators'.
 """
@@ -28,7 +28,7 @@ from streamer.pipeline import Pipeline
 from streamer.settings import load_settings
 from streamer.topology import Topology, load_topology
 
-OPERATORS = ("sense_text", "fuse_affect", "rank_items")
+OPERATORS = ("sense_text", "sense_behaviour", "fuse_affect", "rank_items")
 START_MS = 1_700_000_000_000
 KEPT_MS = 120_000
 STAYS_MS = 20_000  # a session's length
@@ -48,7 +48,7 @@ def events(number: int, at_ms: int) -> Iterator[tuple[int, str, str, Keyed | Non
     """What a session publishes: when, on which topic, its key, and the payload (None deletes)."""
     session, user = f"soak-{number}", f"user-{number}"
     consent = Consent(
-        session_id=session, event_time_ms=at_ms, user_id=user, modalities=["face", "voice", "text"],
+        session_id=session, event_time_ms=at_ms, user_id=user, modalities=["face", "voice", "text", "behaviour"],
         disclosure_version="1", disclosed_at_ms=at_ms, minor=False, affect_ranking=True,
     )  # fmt: skip
     yield at_ms, "consents", session, consent

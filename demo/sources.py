@@ -49,7 +49,7 @@ def media_source(path: Path) -> Source:
 
     def events() -> Iterator[Event]:
         if not own:
-            yield consent_event(("face", "voice", "text"), path.stem)
+            yield consent_event(("face", "voice", "text", "behaviour"), path.stem)
         asked = iter(()) if (path / "candidates.jsonl").exists() else shelf_requests(length_ms)
         yield from heapq.merge(read_session(path), asked, key=lambda e: e.at_ms)
 

@@ -129,8 +129,8 @@ def consents() -> list[dict[str, Any]]:
         "affect_ranking": True,
     }
     return [
-        {"event_time_ms": GRANTED_MS, **person, "modalities": ["face", "voice", "text"]},
-        {"event_time_ms": WITHDRAWN_MS, **person, "modalities": ["face", "text"]},
+        {"event_time_ms": GRANTED_MS, **person, "modalities": ["face", "voice", "text", "behaviour"]},
+        {"event_time_ms": WITHDRAWN_MS, **person, "modalities": ["face", "text", "behaviour"]},
     ]
 
 

@@ -110,8 +110,9 @@ def test_nothing_is_consented_before_the_disclosure_and_only_the_voice_is_withdr
     events = [e for e in read_session(folder) if e.topic == "consents"]
     given, withdrawn = (decode(message(e, "demo", 0, topology).value, Consent) for e in events)
     assert given.disclosed_at_ms == given.event_time_ms == story.GRANTED_MS
-    assert (given.modalities, given.minor, given.affect_ranking) == (["face", "voice", "text"], False, True)
-    assert (withdrawn.event_time_ms, withdrawn.modalities) == (story.WITHDRAWN_MS, ["face", "text"])
+    everything = ["face", "voice", "text", "behaviour"]
+    assert (given.modalities, given.minor, given.affect_ranking) == (everything, False, True)
+    assert (withdrawn.event_time_ms, withdrawn.modalities) == (story.WITHDRAWN_MS, ["face", "text", "behaviour"])
 
 
 def test_the_platform_asks_for_the_same_items_each_time_and_all_are_in_the_catalogue(
@@ -169,7 +170,7 @@ def test_plain_lines_tell_chat_consent_states_and_orders_a_handful_a_second(boar
     assert list(lines.new(0)) == ["0:00  no window yet"]
     assert list(lines.new(500)) == []
     texts = [note.text for note in board.notes]
-    assert "consent given for face, voice, text" in texts
+    assert "consent given for face, voice, text, behaviour" in texts
     assert "consent withdrawn for voice" in texts
     assert "voice: no consent" in texts
     assert any(" rises from " in text and "affect +" in text for text in texts)

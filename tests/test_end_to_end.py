@@ -73,7 +73,7 @@ def _session(folder: Path) -> Path:
         "affect_ranking": True,
     }
     lines: dict[str, list[dict[str, Any]]] = {
-        "consents": [{"event_time_ms": 0, **consent, "modalities": ["face", "voice", "text"]}],
+        "consents": [{"event_time_ms": 0, **consent, "modalities": ["face", "voice", "text", "behaviour"]}],
         "controls": [
             {"event_time_ms": 0, "app": "affect", "goal": "lift"},
             {"event_time_ms": NOOP_MS, "app": "affect", "goal": "lift", "policy": "noop"},
