@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels import framing
-from kernels.calibration import expected_calibration_error, fit_temperature, perfect_ece_band
+from kernels.calibration import fit_temperature
 from kernels.engines import Engine, ModelSpec
 from kernels.face import Square
 from kernels.log_mel import RATE_HZ
 from kernels.speech import listen
+from models import scores
 from models.importing.labelled import Item
 from streamer.errors import Problem
 
@@ -84,26 +85,17 @@ def figures(spec: ModelSpec, logits: NDArray[np.float32], items: Sequence[Item],
     """Logits (n, k) of labelled items and a temperature to figures; macro-F1 is over the emotions that items have."""
     p, _ = framing.emotions(spec, logits, at)
     truth, guess = _targets(spec, items), p.argmax(axis=1)
-    wanted = np.eye(len(spec.labels))[truth]
-    correct, confidence = guess == truth, p.max(axis=1)
+    found = scores.calibration(p, truth)
     return Figures(
         n=len(items),
-        accuracy=float(correct.mean()),
-        macro_f1=_macro_f1(truth, guess),
+        accuracy=float((guess == truth).mean()),
+        macro_f1=scores.macro_f1(truth, guess),
         floor=float(np.bincount(truth).max() / len(truth)),
-        nll=float(-np.log(np.maximum((p * wanted).sum(axis=1), 1e-12)).mean()),
-        brier=float(((p - wanted) ** 2).sum(axis=1).mean()),
-        ece=expected_calibration_error(confidence, correct),
-        band=perfect_ece_band(confidence),
+        nll=found.nll,
+        brier=found.brier,
+        ece=found.ece,
+        band=found.band,
     )
-
-
-def _macro_f1(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
-    scores = []
-    for label in np.unique(truth):
-        hits = ((truth == label) & (guess == label)).sum()
-        scores.append(2 * hits / ((truth == label).sum() + (guess == label).sum()))
-    return float(np.mean(scores))
 
 
 def _targets(spec: ModelSpec, items: Sequence[Item]) -> NDArray[np.int64]:
