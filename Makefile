@@ -2,6 +2,7 @@
 #   make demo                  a story of a minute on a real Kafka on this machine
 #   make demo MEDIA=my.mp4     a file of yours instead            make demo CAMERA=1   your camera, after asking
 #   make test                  the tests                          make lint            ruff and mypy
+#   make quality DATA=DIR      every figure of every model card, found again from the data sets there
 #   make venv                  only the environment               make clean           remove it, and caches
 # PYTHON=python3.12 chooses another interpreter.
 PYTHON ?= python3
@@ -11,7 +12,9 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 INSTALL = install --disable-pip-version-check --only-binary :all: --constraint constraints.txt
 
-.PHONY: demo test lint venv clean
+DATA ?= ../shared/data
+
+.PHONY: demo test lint quality venv clean
 
 demo: $(RUNTIME)
 	@$(BIN)/python -m demo $(if $(CAMERA),--camera) $(if $(MEDIA),--media "$(MEDIA)")
@@ -22,6 +25,9 @@ test: $(DEV)
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+quality: $(RUNTIME)
+	$(BIN)/python -m benchmarks.quality --data $(DATA) $(QUALITY)
 
 venv: $(DEV)
 

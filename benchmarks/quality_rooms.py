@@ -154,7 +154,7 @@ def _compare(stated: Sequence[Figure], found: Sequence[Figure], left_out: dict[P
 
 def part_of(figure: Figure) -> Part:
     """The part of an evaluation that finds a figure, by how its name begins (models/figures.py)."""
-    if figure.name == "ms" or figure.name.startswith(("ms_", "times_")):
+    if speed.is_time(figure.name):
         return "speed"
     return "retraining" if figure.name.startswith("retrained_") else "figures"
 

@@ -1,19 +1,24 @@
 """Calls in, their median milliseconds out, taken in turns: what a network costs beside torch and onnxruntime.
 
 For the speed of a card: CPU, batch 1, 2 threads. Peers that are not installed are left out, and `absent` says so.
+`python -m models.speed [MODEL ...]` times models again, and states only that: on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models import figures as cards
 from models.figures import Figure
 
 OURS, PEERS = "openvino", ("torch", "onnxruntime")
@@ -75,6 +80,11 @@ def absent(name: str) -> str:
     return peer if peer in PEERS and name != peer and importlib.util.find_spec(peer) is None else ""
 
 
+def is_time(name: str) -> bool:
+    """Whether a figure of that name is what `speed()` finds: `ms`, `ms_...` or `times_...`."""
+    return name == "ms" or name.startswith(("ms_", "times_"))
+
+
 def onnxruntime_call(model: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Call]:
     """An ONNX file and its inputs to its call under the name `onnxruntime`; to nothing where that is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
@@ -101,3 +111,24 @@ def torch_call(make: Callable[[], Call]) -> dict[str, Call]:
             return forward()
 
     return {"torch": call}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Time models again; figures.json and card state what was found. What this machine can't find stays as it is."""
+    parser = argparse.ArgumentParser(prog="python -m models.speed", description=main.__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="all that state times, if none is named")
+    root = Path(__file__).parent
+    named = parser.parse_args(arguments).models or sorted(path.parent.name for path in root.glob(f"*/{cards.FIGURES}"))
+    for name in named:
+        folder, room = root / name, importlib.import_module(f"models.{name}.evaluate")
+        if not hasattr(room, "speed"):
+            continue
+        found = room.speed()
+        kept = [figure for figure in cards.read(folder) if not is_time(figure.name) or absent(figure.name)]
+        cards.write(folder, kept + found)
+        cards.fill_card(folder)
+        print(f"{name} (load {os.getloadavg()[0]:.1f}): " + ", ".join(f"{f.name} {f.value:.2f}" for f in found))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,13 +9,12 @@ import msgspec
 import pytest
 
 from kernels.engines import MODELS
-from models import figures
+from models import figures, speed
 from models.figures import Figure
 from streamer.errors import ModelError
 
 STATING = sorted(path.parent for path in MODELS.glob(f"*/{figures.FIGURES}"))
-TIMES = ("ms", "times_")
-SMALL, SCORED_AGAIN, TRAINED_AGAIN = 0.05, 0.02, 0.1
+SMALL, SCORED_AGAIN, TRAINED_AGAIN = 0.05, 0.02, 0.15
 
 
 @pytest.fixture(params=STATING, ids=lambda folder: folder.name)
@@ -51,7 +50,7 @@ def test_a_tolerance_is_too_small_to_hide_a_change_that_matters(model: Path) -> 
     for figure in figures.read(model):
         assert figure.tolerance > 0, figure.name
         least = TRAINED_AGAIN if figure.name.startswith("retrained_") else SCORED_AGAIN
-        most = 1.01 * figure.value if figure.name.startswith(TIMES) else max(least, SMALL * abs(figure.value))
+        most = 1.01 * figure.value if speed.is_time(figure.name) else max(least, SMALL * abs(figure.value))
         assert figure.tolerance <= most, f"{figure.name}: {figure.tolerance} on {figure.value}"
 
 
