@@ -1,0 +1,148 @@
+"""Held-out items of three modalities in, labelled windows composed of them out.
+
+Nothing here was in the training of an encoder: faces are the `held_a` and `held_b` of models/face_affect, comments the
+halves A and B of models/text_affect, voices the out-of-fold answers of models/voice_affect/folds.csv, whose speakers
+are shared out between the halves. Half A is for fitting, half B for judging. Errors are independent given the label;
+real people's are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels import framing
+from kernels.emotions import EMOTIONS, SEVEN, fold_to_seven
+from kernels.engines import MODELS, ModelSpec, load, read_spec
+from kernels.fusion import Reading
+from models.face_affect import split as faces
+from models.text_affect import split as comments
+from models.text_affect.encode import Encoder
+from models.voice_affect import corpus
+from models.voice_affect.folds import cross_fitted, read_folds, together
+
+Half = Literal["A", "B"]
+Modality = Literal["face", "voice", "text"]
+MODALITIES: tuple[Modality, ...] = ("face", "voice", "text")
+KINDS = ("agree", "agree", "conflict", "missing")
+"""Shares of the kinds, as in composed sessions: how often real modalities contradict each other is not known."""
+HALF_LIFE_S: Mapping[Modality, float] = {"face": 1.0, "voice": 2.0, "text": 4.0}
+OLDEST_S: Mapping[Modality, float] = {"face": 2.0, "voice": 2.0, "text": 6.0}
+MOST: Mapping[Modality, int] = {"face": 2, "voice": 1, "text": 2}
+"""A window shows up to so many different readings; a second one comes half of the time, faces always have two."""
+
+_BATCH = 64
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Readings of one modality: probabilities over EMOTIONS (n, 9; NaN where the model can't say) and classes (n,)."""
+
+    p: Floats
+    label: Ints
+    prior: Mapping[str, float]
+
+    def of(self, label: int) -> Ints:
+        """The items of one of SEVEN."""
+        return np.flatnonzero(self.label == label)
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """n windows: true class of SEVEN (n,), kind (n,); of each modality the items (n, most; -1: none) and weights."""
+
+    truth: Ints
+    kind: NDArray[np.str_]
+    chosen: Mapping[Modality, Ints]
+    weight: Mapping[Modality, Floats]
+    items: Mapping[Modality, Items]
+
+    def readings(self, row: int) -> dict[Modality, list[Reading]]:
+        """One window as the kernel takes it; confidence is the greatest probability: nothing is blurred here."""
+        found: dict[Modality, list[Reading]] = {}
+        for m, chosen in self.chosen.items():
+            found[m] = []
+            for item, weight in zip(chosen[row].tolist(), self.weight[m][row].tolist(), strict=True):
+                if item >= 0:
+                    told = zip(EMOTIONS, self.items[m].p[item].tolist(), strict=True)
+                    p = {name: share for name, share in told if not math.isnan(share)}
+                    found[m].append(Reading(p, self.items[m].prior, weight, max(p.values())))
+        return found
+
+
+def read(data: Path, half: Half) -> dict[Modality, Items]:
+    """The data folder to the held-out items of a half; about half a minute on one core."""
+    return {"face": _faces(data, half), "voice": _voices(data, half), "text": _comments(data, half)}
+
+
+def compose(items: Mapping[Modality, Items], n: int, seed: int) -> Composed:
+    """Items to n windows; classes and kinds are balanced, what each modality shows is drawn with replacement.
+
+    Where a class has no voice (EmoDB's originals have four) any of the others is heard: a model of four classes calls
+    it one of these, and its presence must not give the class away.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.arange(n) % len(SEVEN))
+    kind = rng.permutation(np.array([KINDS[i % len(KINDS)] for i in range(n)]))
+    shown = np.repeat(truth[:, None], len(MODALITIES), axis=1)
+    for row in np.flatnonzero(kind == "conflict"):
+        others = [k for k in range(len(SEVEN)) if k != truth[row]]
+        shown[row, rng.integers(len(MODALITIES))] = rng.choice(others)
+    for row in np.flatnonzero(kind == "missing"):
+        shown[row, rng.choice(len(MODALITIES), rng.integers(1, len(MODALITIES)), replace=False)] = -1
+    chosen, weight = {}, {}
+    for at, m in enumerate(MODALITIES):
+        chosen[m], age = np.full((n, MOST[m]), -1), rng.uniform(0, OLDEST_S[m], (n, MOST[m]))
+        for label in range(len(SEVEN)):
+            rows, able = np.flatnonzero(shown[:, at] == label), items[m].of(label)
+            chosen[m][rows] = rng.choice(able if len(able) else len(items[m].p), (len(rows), MOST[m]))
+        if m == "text":
+            chosen[m][rng.random(n) < 0.5, 1:] = -1  # noqa: PLR2004 - half of the windows have one line
+        weight[m] = np.where(chosen[m] >= 0, 2.0 ** (-age / HALF_LIFE_S[m]), 0.0)
+    return Composed(truth, kind, chosen, weight, items)
+
+
+def _faces(data: Path, half: Half) -> Items:
+    known = faces.load(data)
+    rows = known.where("held_a" if half == "A" else "held_b")
+    rows = rows[known.plurality[rows] >= 0]
+    engine = load("face_affect", threads=1)
+    pictures = np.array_split(known.images[rows, None].astype(np.float32), 1 + len(rows) // _BATCH)
+    p, _ = framing.emotions(engine.spec, np.concatenate([engine.infer({"faces": x})["logits"] for x in pictures]))
+    return Items(_over_all(p, engine.spec), known.plurality[rows], engine.spec.prior)
+
+
+def _comments(data: Path, half: Half) -> Items:
+    held = [c for c in comments.read_half(data, half) if len(c.labels) == 1]
+    encoder = Encoder(threads=1)
+    p, _ = framing.emotions(encoder.engine.spec, encoder.outputs([c.text for c in held])["logits"])
+    fold = np.array([[fold_to_seven({name: 1.0})[seven] for seven in SEVEN] for name in EMOTIONS])
+    label = (comments.emotion_targets(held) @ fold).argmax(axis=1)
+    return Items(_over_all(p, encoder.engine.spec), label, encoder.engine.spec.prior)
+
+
+def _voices(data: Path, half: Half) -> Items:
+    spec = read_spec("voice_affect")
+    heard = corpus.emodb(data)
+    truth, speakers = corpus.labels(heard), np.array([u.speaker for u in heard])
+    logits = together(read_folds(MODELS / "voice_affect" / "folds.csv", heard, corpus.LABELS))
+    p = cross_fitted(logits, truth, speakers)
+    kept = np.flatnonzero(np.isin(speakers, np.unique(speakers)[0 if half == "A" else 1 :: 2]))
+    label = np.array([SEVEN.index(corpus.LABELS[k]) for k in truth[kept].tolist()])
+    return Items(_over_all(p[kept], spec), label, spec.prior)
+
+
+def _over_all(p: NDArray[np.floating], spec: ModelSpec) -> Floats:
+    found = np.full((len(p), len(EMOTIONS)), np.nan)
+    for at, name in enumerate(spec.labels):
+        found[:, EMOTIONS.index(name)] = p[:, at]
+    return found
