@@ -69,14 +69,24 @@ def predict(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> P
     Probabilities are folded to seven classes; a final that abstains adds none, and where all do the segment counts as
     abstained. `start_ms` is the session's start in Unix milliseconds.
     """
+    told = _told(segment, finals, start_ms)
+    return _prediction(segment, _mean(told)) if told else Prediction(segment.session, segment.emotion, None, 0.0)
+
+
+def predict_each(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> list[Prediction]:
+    """The same finals, each by itself: what a consumer of single events sees."""
+    return [_prediction(segment, told) for told in _told(segment, finals, start_ms)]
+
+
+def _told(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> list[dict[str, float]]:
     first, last = start_ms + segment.start_ms + SETTLE_MS, start_ms + segment.end_ms
     inside = [f for f in finals if f.window_start_ms >= first and f.window_end_ms <= last]
-    told = [fold_to_seven(f.emotions) for f in inside if f.emotions is not None and not f.abstained]
-    if not told:
-        return Prediction(segment.session, segment.emotion, None, 0.0)
-    mean = _mean(told)
-    best = max(SEVEN, key=lambda name: mean[name])
-    return Prediction(segment.session, segment.emotion, best, mean[best])
+    return [fold_to_seven(f.emotions) for f in inside if f.emotions is not None and not f.abstained]
+
+
+def _prediction(segment: Segment, told: Mapping[str, float]) -> Prediction:
+    best = max(SEVEN, key=lambda name: told[name])
+    return Prediction(segment.session, segment.emotion, best, told[best])
 
 
 def _mean(each: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -25,8 +25,8 @@ from benchmarks import machine
 from benchmarks.live_check import live_agreement
 from benchmarks.observed import SYSTEMS, closed_windows, finals, fuser_of, observe_kept, read_log
 from benchmarks.real_path import benchmark_settings
-from benchmarks.segments import Segment, find_sessions, predict, read_segments
-from benchmarks.sessions_report import judge, table
+from benchmarks.segments import Segment, find_sessions, predict, predict_each, read_segments
+from benchmarks.sessions_report import below_best_single, judge, table
 from benchmarks.statistics import Prediction
 from streamer.errors import StreamerError
 from streamer.replay import SIMULATED_START_MS
@@ -35,7 +35,7 @@ from streamer.topology import Topology, load_topology
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 when done, a StreamerError's exit code otherwise."""
+    """Run the benchmark; 0 when done, 1 where `--check` finds fault, a StreamerError's exit code otherwise."""
     args = _parser().parse_args(arguments)
     try:
         return asyncio.run(_main(args))
@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         "--observations", type=Path, metavar="DIR",
         help="keep each session's observations here and reuse them while the models and the session stay the same",
     )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 where fused is below the best single modality in a kind of segment"
+    )
     parser.add_argument("--live", action=argparse.BooleanOptionalAction, default=True, help="the check in real time")
     return parser
 
@@ -77,8 +80,8 @@ async def _main(args: argparse.Namespace) -> int:
             args.jobs,
             console,
         )
-        predictions = await predict_all(logs, segments, topology, settings)
-    result = judge(predictions, segments)
+        predictions, each = await predict_all(logs, segments, topology, settings)
+    result = judge(predictions, segments, each)
     print(table(result))
     figures: dict[str, object] = {"machine": facts, "sessions": len(folders), **asdict(result)}
     if args.live:
@@ -94,7 +97,7 @@ async def _main(args: argparse.Namespace) -> int:
         )
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    return 0
+    return 1 if args.check and below_best_single(result) else 0
 
 
 def _teller(update: Callable[[str], None]) -> Callable[[str, float | None], None]:
@@ -119,8 +122,9 @@ def _observe_one(folder: Path, topology: Path, settings: Settings, kept: Path) -
 
 async def predict_all(
     logs: Sequence[Path], segments: Mapping[str, Sequence[Segment]], topology: Topology, settings: Settings
-) -> dict[str, list[Prediction]]:
-    """By system (each modality alone, and fused) one prediction for each segment, in the order of the segments."""
+) -> tuple[dict[str, list[Prediction]], list[Prediction]]:
+    """By system (each modality alone, and fused) one prediction for each segment, in their order; and each final's."""
+    each: list[Prediction] = []
     fuser, spec = fuser_of(topology, settings)
     predictions: dict[str, list[Prediction]] = {name: [] for name in SYSTEMS}
     for path, listed in zip(logs, segments.values(), strict=True):
@@ -128,7 +132,9 @@ async def predict_all(
         for name, heard in SYSTEMS.items():
             events = await finals(windows, fuser, heard)
             predictions[name] += [predict(segment, events, SIMULATED_START_MS) for segment in listed]
-    return predictions
+            if heard is None:
+                each += [p for segment in listed for p in predict_each(segment, events, SIMULATED_START_MS)]
+    return predictions, each
 
 
 if __name__ == "__main__":

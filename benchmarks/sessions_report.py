@@ -22,6 +22,8 @@ from operators.payloads import MODALITIES
 
 KINDS = ("all", "agree", "conflict", "missing")
 FUSED = "fused"
+MARGIN = 0.03
+"""Fused counts as not below the best single modality where the lower bound of their difference is above -MARGIN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,25 @@ class KindResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that is reported; `recall` is the fused estimate's by true emotion over all segments."""
+    """Everything that is reported.
+
+    `recall` is the fused estimate's by true emotion over all segments, `calibration` its over segments, `of_finals`
+    that of single finals, which is what events promise: a mean over a segment is surer than its events say.
+    """
 
     kinds: dict[str, KindResult]
     recall: dict[str, float]
     calibration: Calibration
+    of_finals: Calibration
     risk_coverage: dict[str, RiskCoverage]
 
 
-def judge(predictions: Mapping[str, Sequence[Prediction]], segments: Mapping[str, Sequence[Segment]]) -> Result:
-    """Score every system on all segments and on each kind; kinds without a segment are left out."""
+def judge(
+    predictions: Mapping[str, Sequence[Prediction]],
+    segments: Mapping[str, Sequence[Segment]],
+    each: Sequence[Prediction] = (),
+) -> Result:
+    """Score every system on all segments and on each kind, and `each` final; kinds without a segment are left out."""
     flat = [segment for listed in segments.values() for segment in listed]
     kinds = {}
     for kind in KINDS:
@@ -62,7 +73,13 @@ def judge(predictions: Mapping[str, Sequence[Prediction]], segments: Mapping[str
         for emotion in SEVEN
         if (total := sum(p.truth == emotion for p in fused))
     }
-    return Result(kinds, recall, calibration(fused), {name: risk_coverage(each) for name, each in predictions.items()})
+    risks = {name: risk_coverage(told) for name, told in predictions.items()}
+    return Result(kinds, recall, calibration(fused), calibration(each), risks)
+
+
+def below_best_single(result: Result) -> list[str]:
+    """The kinds of segments in which fused may be below the best single modality by `MARGIN` or more."""
+    return [kind for kind, found in result.kinds.items() if found.fused_minus_best.low <= -MARGIN]
 
 
 def _judge_kind(predictions: Mapping[str, Sequence[Prediction]]) -> KindResult:
@@ -90,6 +107,11 @@ def table(result: Result) -> str:
         gap = found.fused_minus_best
         sign = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] to {found.best_single}, > 0 in {gap.above_zero:.0%}"
         lines.append(f"| {kind} ({found.segments}) | {' | '.join(cells)} | {sign} |")
+    below = below_best_single(result)
+    lines.append(
+        f"fused not below the best single modality (lower bound above -{MARGIN}): "
+        + ", ".join(f"{kind} {'NO' if kind in below else 'yes'}" for kind in result.kinds)
+    )
     lines.append("recall, fused: " + ", ".join(f"{name} {value:.2f}" for name, value in result.recall.items()))
     c = result.calibration
     lines.append(
@@ -97,6 +119,7 @@ def table(result: Result) -> str:
     )
     lines.append("  confidence " + " ".join(f"{b.confidence:5.2f}" for b in c.bins))
     lines.append("  accuracy   " + " ".join(f"{b.accuracy:5.2f}" for b in c.bins))
+    lines.append(f"calibration, single finals: ECE {result.of_finals.ece:.3f} (they overlap in time: no band)")
     lines.append("error rate when answering only the surest share (area under the risk-coverage curve):")
     for name, risk in result.risk_coverage.items():
         points = ", ".join(f"{share:.0%} {value:.3f}" for share, value in risk.risk_at.items())

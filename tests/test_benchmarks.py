@@ -18,7 +18,7 @@ from benchmarks.load import Sent
 from benchmarks.observed import closed_windows, finals, fuser_of, observe, observe_kept, read_log, sensing_only
 from benchmarks.real_path import benchmark_settings
 from benchmarks.segments import Segment, find_sessions, predict, read_segments
-from benchmarks.sessions_report import judge, table
+from benchmarks.sessions_report import below_best_single, judge, table
 from benchmarks.statistics import (
     Prediction,
     calibration,
@@ -183,6 +183,20 @@ def test_the_table_has_a_row_for_each_kind_of_segment_that_occurs() -> None:
     assert list(result.kinds) == ["all", "agree", "conflict"]
     assert result.kinds["all"].fused_minus_best.value == 0
     assert "| conflict (7) | 1.000" in table(result)
+
+
+def test_a_fused_estimate_that_may_be_below_the_best_single_modality_is_told() -> None:
+    names = [f"s{n}" for n in range(12)]
+    segments = {n: [Segment(n, 0, 9000, e, "conflict", {}) for e in SEVEN] for n in names}
+    right = [Prediction(s.session, s.emotion, s.emotion, 0.9) for n in names for s in segments[n]]
+    worse = [Prediction(p.session, p.truth, "fear" if p.truth == "anger" else p.predicted, 0.9) for p in right]
+    good = judge({"face": worse, "voice": worse, "text": worse, "fused": right}, segments, right)
+    poor = judge({"face": right, "voice": worse, "text": worse, "fused": worse}, segments, worse)
+    assert below_best_single(good) == []
+    assert below_best_single(poor) == ["all", "conflict"]
+    assert "all NO, conflict NO" in table(poor)
+    assert good.of_finals.ece == pytest.approx(0.1)
+    assert poor.of_finals.ece < good.of_finals.ece
 
 
 def seen(
