@@ -171,7 +171,8 @@ def minimise(loss: Callable[[Floats], float], begin: Floats, step: float = 1.0, 
 
 
 def _side_by_side(e: Evidence) -> Floats:
-    return np.c_[(e.coverage[:, :, None] * e.mean).reshape(len(e.mean), -1), e.coverage]
+    side = (e.coverage[:, :, None] * e.mean).reshape(len(e.mean), -1)
+    return np.concatenate([side, e.coverage], axis=1)
 
 
 def _seven(logits: Floats, able: Bools) -> Floats:
