@@ -51,12 +51,12 @@ def sensing_only(topology: Topology) -> Topology:
     return replace(topology, operators={n: o for n, o in topology.operators.items() if n != "rank_items"})
 
 
-def fingerprint(session: Path, topology: Topology) -> str:
+def fingerprint(session: Path, topology: Topology, imported: Path | None = None) -> str:
     """16 hex digits of all that a session's log depends on: its files, the models, the sensing operators, the code."""
     digest = hashlib.sha256()
     for path in sorted(p for p in session.iterdir() if p.is_file()):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    for spec in engines.all_specs():
+    for spec in engines.all_specs(imported=imported):
         digest.update(msgspec.json.encode(spec))
     for name, operator in sensing_only(topology).operators.items():
         digest.update(repr((name, operator.window or operator.params)).encode())
@@ -80,7 +80,7 @@ async def observe(session: Path, topology: Topology, settings: Settings, start_m
 
 def observe_kept(session: Path, topology: Topology, settings: Settings, kept: Path) -> Path:
     """Where a session's log is kept, made now if it isn't there; blocks, for a process of its own."""
-    path = kept / f"{session.name}-{fingerprint(session, topology)}.msgpack"
+    path = kept / f"{session.name}-{fingerprint(session, topology, settings.models)}.msgpack"
     if path.exists():
         return path
     log = asyncio.run(observe(session, topology, settings))

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.progress import track
 
@@ -28,7 +29,7 @@ from benchmarks.real_path import benchmark_settings
 from benchmarks.segments import Segment, find_sessions, predict, predict_each, read_segments
 from benchmarks.sessions_report import below_best_single, judge, table
 from benchmarks.statistics import Prediction
-from streamer.errors import StreamerError
+from streamer.errors import ConfigurationError, Problem, StreamerError
 from streamer.replay import SIMULATED_START_MS
 from streamer.settings import Settings
 from streamer.topology import Topology, load_topology
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="sessions at once, one process each (2)")
     parser.add_argument("--topology", type=Path, default=Path("topology.yaml"), metavar="PATH")
     parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", dest="changes",
+        help="another value in the topology, such as operators.sense_voice.params.model=voice_affect_nc",
+    )  # fmt: skip
+    parser.add_argument(
         "--observations", type=Path, metavar="DIR",
         help="keep each session's observations here and reuse them while the models and the session stay the same",
     )  # fmt: skip
@@ -62,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _main(args: argparse.Namespace) -> int:
-    topology, settings = load_topology(args.topology), benchmark_settings()
+    settings = benchmark_settings()
     console = Console(stderr=True)
     folders = await asyncio.to_thread(find_sessions, args.folder)
     segments = {folder.name: read_segments(folder) for folder in folders}
@@ -70,6 +75,11 @@ async def _main(args: argparse.Namespace) -> int:
     for line in machine.lines(facts):
         print(line)
     with ExitStack() as stack:
+        if args.changes:
+            args.topology = varied(
+                args.topology, args.changes, Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            )
+        topology = load_topology(args.topology)
         kept = args.observations or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="observations-")))
         logs = await asyncio.to_thread(
             _observe_all,
@@ -98,6 +108,29 @@ async def _main(args: argparse.Namespace) -> int:
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return 1 if args.check and below_best_single(result) else 0
+
+
+def varied(topology: Path, changes: Sequence[str], folder: Path) -> Path:
+    """A topology file and changes `a.b.c=value` (the value as YAML) to a copy in a folder with these made.
+
+    What is not a known name or a fitting value is refused where the copy is read, as in any topology.
+
+    Raises:
+        ConfigurationError: a change has no `=`, or leads through something that isn't a map.
+    """
+    tree = yaml.safe_load(topology.read_text(encoding="utf-8"))
+    for change in changes:
+        path, equals, value = change.partition("=")
+        *through, last = path.split(".")
+        place = tree
+        for name in through:
+            place = place.setdefault(name, {}) if isinstance(place, dict) else None
+        if not equals or not isinstance(place, dict):
+            raise ConfigurationError("--set", [Problem(change, "write it as operators.NAME.params.KEY=VALUE")])
+        place[last] = yaml.safe_load(value)
+    copy = folder / topology.name
+    copy.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return copy
 
 
 def _teller(update: Callable[[str], None]) -> Callable[[str, float | None], None]:

@@ -18,6 +18,7 @@ from benchmarks.load import Sent
 from benchmarks.observed import closed_windows, finals, fuser_of, observe, observe_kept, read_log, sensing_only
 from benchmarks.real_path import benchmark_settings
 from benchmarks.segments import Segment, find_sessions, predict, read_segments
+from benchmarks.sessions import varied
 from benchmarks.sessions_report import below_best_single, judge, table
 from benchmarks.statistics import (
     Prediction,
@@ -29,7 +30,7 @@ from benchmarks.statistics import (
 )
 from kernels.emotions import SEVEN
 from operators.payloads import AffectEvent, ModalityReading, RankedList
-from streamer.errors import MediaError
+from streamer.errors import ConfigurationError, MediaError
 from streamer.payloads import WorkerReport, decode
 from streamer.replay import session_events, simulate
 from streamer.settings import Settings
@@ -197,6 +198,19 @@ def test_a_fused_estimate_that_may_be_below_the_best_single_modality_is_told() -
     assert "all NO, conflict NO" in table(poor)
     assert good.of_finals.ece == pytest.approx(0.1)
     assert poor.of_finals.ece < good.of_finals.ece
+
+
+def test_a_benchmark_runs_another_topology_by_its_changes_alone(tmp_path: Path) -> None:
+    changes = ["operators.sense_voice.params.model=other_voice", "operators.fuse_affect.params.reliability.voice=0.85"]
+    changed, before = load_topology(varied(Path("topology.yaml"), changes, tmp_path)), load_topology("topology.yaml")
+    assert changed.operators["sense_voice"].params.model == "other_voice"  # type: ignore[attr-defined]
+    assert changed.operators["fuse_affect"].params.reliability == {"face": 0.9, "voice": 0.85, "text": 0.9}  # type: ignore[attr-defined]
+    assert changed.operators["rank_items"] == before.operators["rank_items"]
+    with pytest.raises(ConfigurationError, match="reliabilty"):
+        load_topology(varied(Path("topology.yaml"), ["operators.fuse_affect.params.reliabilty.voice=1"], tmp_path))
+    for wrong in ("operators.sense_voice", "version.minor=2"):
+        with pytest.raises(ConfigurationError, match="write it as"):
+            varied(Path("topology.yaml"), [wrong], tmp_path)
 
 
 def seen(
