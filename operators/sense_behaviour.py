@@ -75,10 +75,11 @@ class _Held(NamedTuple):
 class SenseBehaviour:
     """One observation for each interaction that says something; impressions, clicks and ratings say nothing.
 
-    Each observation counts the session's acts within the reach before its own, so the newest one says it all. What is
-    held is the same set in whatever order the acts came, and however often: a re-read from `needs_from` repeats what
-    is still to come. Without consent to `behaviour` nothing is held; in `expressions_only` nothing leaves either, since
-    an act is no expression.
+    Each observation counts the session's acts within the reach before its own, so the newest one says it all; an act
+    that comes after a later one is counted from the next one on, since what was said stands. What is held is the same
+    set in whatever order the acts came, and however often: a re-read from `needs_from` repeats what is still to come.
+    Without consent to `behaviour` nothing is held; in `expressions_only` nothing leaves either, since an act is no
+    expression.
     """
 
     def __init__(self, params: Params, context: Context) -> None:

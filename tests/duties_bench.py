@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from operators.payloads import (
     ChatMessage,
     Consent,
     Control,
+    Interaction,
     Item,
     Mood,
     VideoFrame,
@@ -137,7 +138,7 @@ class Platform:
         at_ms = now_ms() - AGO_MS if at_ms is None else at_ms
         fields: dict[str, Any] = {
             "user_id": f"user of {session}",
-            "modalities": ["face", "voice", "text"],
+            "modalities": ["face", "voice", "text", "behaviour"],
             "disclosure_version": "v1",
             "disclosed_at_ms": at_ms,
             "minor": False,
@@ -235,6 +236,14 @@ def said(session: str, at_ms: int, text: str = HAPPY, **changes: Any) -> ChatMes
     """A line of the user's."""
     message = ChatMessage(session_id=session, event_time_ms=at_ms, message_id=f"m{at_ms}", speaker="user", text=text)
     return msgspec.structs.replace(message, **changes)
+
+
+def done(session: str, at_ms: int, kind: Literal["skip", "like"] = "skip") -> Interaction:
+    """Something done with an item."""
+    return Interaction(
+        session_id=session, event_time_ms=at_ms, interaction_id=f"i{at_ms}", user_id=f"user of {session}",
+        item_id="elegy", kind=kind,
+    )  # fmt: skip
 
 
 def felt(session: str) -> AffectEvent:

@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from kernels.intents import named
 from kernels.jpeg import JpegError
 from operators import consent as gate
 from operators import fuse_affect, sense_face
 from operators.consent import Gate, Verdict
-from operators.payloads import VideoFrame
+from operators.payloads import ALL_MODALITIES, VideoFrame
 from operators.rank_items import RankItems
 from operators.sense_face import SenseFace
 from operators.sense_text import SenseText
@@ -32,7 +33,7 @@ from streamer.local_kafka import local_kafka
 from streamer.payloads import encode
 from streamer.settings import Settings, load_settings
 from streamer.topology import load_topology
-from tests.duties_bench import AGO_MS, Counted, Platform, felt, frame, now_ms, said, sound
+from tests.duties_bench import AGO_MS, Counted, Platform, done, felt, frame, now_ms, said, sound
 from tests.faces import portrait
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True), pytest.mark.asyncio(loop_scope="module")]
@@ -113,6 +114,27 @@ async def duty_a_withdrawal_takes_back_what_was_said(platform: Platform, session
         assert after.modalities["text"].state == "no_consent"
 
 
+async def duty_acts_are_read_only_where_that_was_consented_to(platform: Platform, session: str) -> None:
+    await platform.consent(session, modalities=["face", "voice", "text"])
+    await platform.processed("interactions", done(session, now_ms()))
+    assert reasons(await platform.observations(session, "behaviour")) == {"no_consent"}
+
+
+async def duty_acts_say_no_emotion_and_are_taken_back_with_consent(platform: Platform, session: str) -> None:
+    await platform.consent(session)
+    skipped_ms = now_ms()
+    await platform.processed("interactions", *(done(session, skipped_ms - n) for n in (2, 1, 0)))
+    read = await platform.finals(session, lambda finals: any(f.intents for f in finals))
+    assert named(next(f.intents for f in read if f.intents), 0.0) == "change"
+    await platform.consent(session, modalities=["text"])
+    await platform.processed("chat_messages", said(session, now_ms() + 100))
+    finals = await platform.finals(session, lambda finals: any(f.emotions for f in finals))
+    assert not any(f.emotions for f in read)
+    for after in (f for f in finals if f.emotions):
+        assert after.modalities["behaviour"].state == "no_consent"
+        assert (after.modalities["behaviour"].weight, "behaviour" in after.models) == (0, False)
+
+
 async def duty_a_deleted_consent_is_a_withdrawal(platform: Platform, session: str) -> None:
     await platform.consent(session)
     assert await platform.media(session) != {}
@@ -179,7 +201,8 @@ async def duty_what_was_captured_while_the_switch_was_off_stays_unread(platform:
 async def duty_expressions_only_holds_to_the_end(platform: Platform, session: str) -> None:
     await platform.consent(session, expressions_only=True)
     assert set(await platform.media(session)) == {"face_affect"}  # its smile
-    observed = [o for m in ("face", "voice", "text") for o in await platform.observations(session, m)]
+    await platform.processed("interactions", done(session, now_ms()))
+    observed = [o for m in ALL_MODALITIES for o in await platform.observations(session, m)]
     everything = {"presence", "smiling", "speaking", "loudness", "pitch", "rate"}
 
     def tell_everything(finals: list[Any]) -> bool:
@@ -193,6 +216,7 @@ async def duty_expressions_only_holds_to_the_end(platform: Platform, session: st
         assert getattr(told, "compounds", []) == []
         assert getattr(told, "embedding", None) is None
     assert any(final.modalities["face"].state == "present" for final in finals if "face" in final.modalities)
+    assert all(o.absent for o in observed if o.modality == "behaviour")
 
 
 async def duty_the_ranker_ignores_a_person_in_expressions_only(platform: Platform, session: str) -> None:
@@ -328,6 +352,8 @@ WITHOUT: list[tuple[Duty, Callable[[Patch], None]]] = [
     (duty_what_was_captured_before_consent_is_not_read, _consent_reaches_back),
     (duty_a_withdrawal_takes_back_what_was_said, _nothing_is_taken_back),
     (duty_a_withdrawal_takes_back_what_was_said, _fusion_does_not_listen),
+    (duty_acts_are_read_only_where_that_was_consented_to, _everything_is_allowed),
+    (duty_acts_say_no_emotion_and_are_taken_back_with_consent, _fusion_does_not_listen),
     (duty_a_deleted_consent_is_a_withdrawal, _nothing_is_taken_back),
     (duty_face_and_voice_of_a_minor_are_absent, _everybody_is_of_age),
     (duty_another_speaker_is_never_encoded, _every_speaker_is_the_user),
