@@ -1,6 +1,8 @@
 """The shipped text models keep their files' promises; the split and the scores do what the cards say."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from kernels.calibration import softmax
 from kernels.emotions import EMOTIONS, GOEMOTIONS_TO_EMOTION, SEVEN
 from kernels.engines import MODELS, load, read_spec
 from kernels.text_tokens import MAX_CHARACTERS, TextTokens, spell_out
-from models.text_affect import calibrate, scores, split
+from models.text_affect import calibrate, elsewhere, scores, split
 from models.text_affect.encode import Encoder
+from models.text_affect.swap import PRONOUNS, TEMPLATES, swap
 from models.text_vad.evaluate import pearson, r_squared
+from streamer.errors import ModelError
 
 TOKENIZER = MODELS / "text_affect" / "tokenizer.json"
 LINES = ["thank you so much", "no", "I can't believe they did that to him, it is disgusting and I am angry", "ok 👍"]
@@ -127,11 +131,53 @@ def test_seven_class_truth_folds_trust_and_anticipation_into_happiness() -> None
     assert scores.seven_from_labels(certain)[0, SEVEN.index("happiness")] == 1.0
 
 
-def test_f1_counts_what_it_says() -> None:
-    truth = np.array([[1, 0], [1, 0], [0, 1]], dtype=bool)
-    guess = np.array([[1, 0], [0, 1], [0, 1]], dtype=bool)
-    assert scores.f1(truth, guess) == pytest.approx([2 / 3, 2 / 3])
-    assert scores.f1(truth, np.zeros_like(truth)) == pytest.approx([0, 0])
+def test_the_encoder_is_not_judged_on_what_it_was_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "goemotions" / "data" / "original"
+    folder.mkdir(parents=True)
+    texts = [f"comment number {at}" for at in range(40)]
+    trained = [text for text in texts if split.held_out(text) is None]
+    for part, rows in (("train", texts), ("dev", ["something else", trained[1]]), ("test", ["a new line"])):
+        (folder / f"{part}.tsv").write_text("".join(f"{row}\t27\tid\n" for row in rows), encoding="utf-8")
+    split.refuse_trained(tmp_path, split.read(tmp_path, "test") + split.read(tmp_path, "dev"))
+    copy = split.Comment(f" {trained[0].upper()} ", (27,))
+    with pytest.raises(ModelError, match="was trained on 1 of 2 comments"):
+        split.refuse_trained(tmp_path, [copy, split.Comment("a new line", (27,))])
+
+
+def test_foreign_labels_are_read_on_the_seven_classes() -> None:
+    p = np.zeros((3, len(EMOTIONS)))
+    p[0, EMOTIONS.index("trust")], p[0, EMOTIONS.index("anger")], p[0, EMOTIONS.index("anticipation")] = 0.3, 0.4, 0.3
+    p[1, EMOTIONS.index("fear")] = p[2, EMOTIONS.index("sadness")] = 1.0
+    seven = elsewhere.top_of_seven(p)
+    assert [SEVEN[at] for at in seven] == ["happiness", "fear", "sadness"]
+    assert [elsewhere.EMOCONTEXT[at] for at in elsewhere.as_emocontext(seven)] == ["happy", "others", "sad"]
+
+
+def test_the_other_data_sets_are_scored_by_their_own_measures() -> None:
+    truth, guess = np.array([0, 0, 1, 3, 3]), np.array([0, 3, 3, 3, 2])
+    assert elsewhere.micro_f1(truth, guess) == pytest.approx(2 * 1 / (3 + 2))
+    assert elsewhere.weighted_f1(truth, guess, 4) == pytest.approx(0.4 * (2 / 3) + 0.4 * (2 / 5))
+
+
+def test_swapped_people_are_told_apart_where_the_reading_follows_them() -> None:
+    class FollowsNames:
+        engine = SimpleNamespace(spec=SimpleNamespace(temperature=1.0))
+
+        def outputs(self, texts: list[str]) -> dict[str, np.ndarray]:
+            return {"logits": np.array([[9.0, 0.0] if "Brad" in text else [0.0, 9.0] for text in texts])}
+
+    found = swap(cast("Encoder", FollowsNames()))
+    assert found.lines == len(TEMPLATES) * 24 * len(PRONOUNS)
+    assert found.worst > 0.99  # noqa: PLR2004
+    pairs_with_brad = 3 * 69 / (72 * 71 / 2)
+    assert found.changed == pytest.approx(pairs_with_brad)
+    assert found.by_group["english"] > 4 * found.by_group["indian"]
+    assert found.by_group["she"] < 1e-9  # noqa: PLR2004
+
+
+def test_every_swap_line_names_the_person_and_refers_to_them() -> None:
+    assert all("{name}" in line and "{pronoun}" in line for line in TEMPLATES)
+    assert len(TEMPLATES) == 3 * len(EMOTIONS)
 
 
 def test_a_row_that_reaches_no_threshold_gets_the_nearest_label() -> None:

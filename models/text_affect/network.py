@@ -67,3 +67,8 @@ def pretrained(folder: Path) -> TextAffect:
     network = TextAffect(BertConfig.from_pretrained(folder))
     network.encoder = BertModel.from_pretrained(folder, add_pooling_layer=False)
     return network
+
+
+def untrained() -> TextAffect:
+    """Nothing in, the network in its shape with random weights out: for its time, not for its answers."""
+    return TextAffect(BertConfig(hidden_size=EMBEDDING_WIDTH, num_hidden_layers=6, intermediate_size=1536))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.emotions import EMOTIONS, GOEMOTIONS_TO_EMOTION
+from streamer.errors import ModelError
 
 GOEMOTIONS_LABELS: tuple[str, ...] = tuple(GOEMOTIONS_TO_EMOTION)
 """The 27 labels of GoEmotions and neutral in the order of its `labels.txt`: label id 0 is admiration."""
@@ -66,6 +67,19 @@ def read_training(data: Path) -> list[Comment]:
         for comment in read(data, "train")
         if held_out(comment.text) is None and text_hash(comment.text) not in elsewhere
     ]
+
+
+def refuse_trained(data: Path, comments: Sequence[Comment]) -> None:
+    """Comments that are to be judged in; nothing out.
+
+    Raises:
+        ModelError: the shipped encoder was trained on one of them, by the hash of its text.
+    """
+    trained = {text_hash(comment.text) for comment in read_training(data)}
+    known = [digest for comment in comments if (digest := text_hash(comment.text)) in trained]
+    if known:
+        told = f"{len(known)} of {len(comments)} comments, {known[0][:12]}... by the hash of its text among them"
+        raise ModelError(f"models/text_affect was trained on {told}: its figures there would mean nothing")
 
 
 def label_matrix(comments: Sequence[Comment]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 
 from kernels.text_tokens import TextTokens, Tokens
+from models.scores import f1
 from models.text_affect import network, scores, split
 
 CHECKPOINT = "checkpoint.pt"
@@ -120,10 +121,17 @@ def development_scores(model: network.TextAffect, dev: Examples, comments: list[
             logits.append(outputs.logits.numpy())
             goemotions.append(outputs.goemotions.numpy())
     model.train()
-    thresholds = scores.Thresholds.choose(np.concatenate(goemotions), comments)
-    figures = scores.multi_label_scores(np.concatenate(goemotions), comments, thresholds)
-    figures |= scores.top_class_scores(np.concatenate(logits), comments)
-    return {name: round(value, 4) for name, value in figures.items() if "f1_7_" not in name and "f1_9_" not in name}
+    many = np.concatenate(goemotions)
+    named = scores.Guesses.of(many, comments, scores.Thresholds.choose(many, comments))
+    top = scores.TopClass.of(np.concatenate(logits), comments)
+    found = {
+        "macro_f1_28": f1(named.truth_28, named.guess_28).mean(),
+        "macro_f1_7": f1(named.truth_7, named.guess_7).mean(),
+        "macro_f1_9": f1(top.truth, top.guess).mean(),
+        "accuracy_9": top.accuracy,
+        "among_9": top.among,
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}
 
 
 @dataclass(slots=True)
