@@ -187,5 +187,6 @@ def _told(error: Exception, folder: Path) -> str:
     """An error in a line: its kind, its words, and the last line of the room's own code that it passed."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == folder]
     where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    words = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {words[0] if words else 'no words'}{where}"
+    words = str(error).strip().splitlines() or ["no words"]
+    told = words[0] if len(words) == 1 else f"{words[0]} ... {words[-1]}"
+    return f"{type(error).__name__}: {told[:300]}{where}"
