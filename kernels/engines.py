@@ -126,10 +126,11 @@ def read_spec(name: str, models: Path = MODELS, imported: Path | None = None) ->
             spec names.
     """
     places = [models, *([imported] if imported else [])]
-    holding = [place / name for place in places if (place / name).is_dir()]
+    rooms = [place / name for place in places if (place / name).is_dir()]
+    holding = [room for room in rooms if (room / "model.json").exists()]
     if len(holding) > 1:
         raise ModelFolderError(f"models/{name} and {holding[1]} have one name: import the second by another")
-    folder = holding[0] if holding else models / name
+    folder = [*holding, *rooms, models / name][0]
     told = f"models/{name}" if folder.parent == models else str(folder)
     try:
         spec = _decode(folder / "model.json")
@@ -137,7 +138,9 @@ def read_spec(name: str, models: Path = MODELS, imported: Path | None = None) ->
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.parent.name for place in places for p in place.glob("*/model.onnx"))) or "none"
         missing = Path(str(error.filename)).name
-        beside = "" if imported or holding else " (STREAMER_MODELS names the folder of imported ones)"
+        beside = "" if imported else " (STREAMER_MODELS names the folder of imported ones)"
+        if (folder / "train.py").exists():
+            beside += f"; {told}/card.md says how to make it"
         raise ModelFolderError(f"{told}: {missing} is missing; models here: {known}{beside}") from None
     if digest != spec.sha256:
         raise ModelFolderError(f"{told}/model.onnx: its sha256 is not the one in model.json; restore the file")
