@@ -109,12 +109,10 @@ class SenseBehaviour:
             if not counts(Act(act.kind, 0, act.value), self._rules):
                 continue
             verdict = self._gate.verdict(record)
-            if not verdict.allowed or verdict.mode == "expressions_only":
-                self._drop(record.key)
-                if verdict.reason is not None and verdict.disclosed:
-                    out.append(record.derive(self._gate.absent(record, verdict.reason, act.interaction_id)))
-                continue
-            out.append(record.derive(self._observation(record, self._hold(record))))
+            if verdict.allowed and verdict.mode == "full":
+                out.append(record.derive(self._observation(record, self._hold(record))))
+            elif verdict.reason is not None and verdict.disclosed:
+                out.append(record.derive(self._gate.absent(record, verdict.reason, act.interaction_id)))
         return [*out, *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:

@@ -130,6 +130,14 @@ async def test_acts_out_of_reach_are_forgotten_and_memory_is_bounded_whatever_co
     assert operator.needs_from("s1") == script[-MOST_ACTS].origin
 
 
+async def test_what_comes_too_late_for_the_newest_act_is_not_held_for_it() -> None:
+    operator = await opened()
+    await told(operator, act("skip", 70_000, offset=1), act("skip", 5000, offset=2))
+    assert operator.needs_from("s1") == Origin("interactions", 0, 1)
+    (o,) = await told(operator, act("skip", 71_000, offset=3))
+    assert o.quality["acts"] == 2
+
+
 async def test_a_session_that_has_gone_quiet_holds_back_no_commit_and_is_forgotten() -> None:
     operator = await opened(granted("s1"), granted("s2"))
     await told(operator, act("skip", 0), act("impression", 80_000, session_id="s2"))
@@ -173,6 +181,13 @@ async def test_a_withdrawal_takes_back_and_what_was_done_before_it_is_counted_by
     assert operator.needs_from("s1") is None
     (o,) = await told(operator, act("skip", 900))
     assert o.quality["acts"] == 1
+
+
+async def test_what_was_done_before_consent_is_not_read_and_undoes_nothing_that_was() -> None:
+    operator = await opened()
+    operator.on_table("consents", Record("s1", AT_MS, AT_MS + 50, granted(), Origin("consents", 0, 1)))
+    first, early, second = await told(operator, act("skip", 10), act("skip", -10), act("skip", 20))
+    assert (first.absent, early.absent, early.reason, second.quality["acts"]) == (False, True, "no_consent", 2)
 
 
 async def test_the_kill_switch_stops_reading() -> None:
