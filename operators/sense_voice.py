@@ -9,7 +9,6 @@ sample.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from kernels import framing
 from kernels.engines import Engine
 from kernels.speech import Listened, Sound, describe_sound, listen
 from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
+from kernels.speech_trust import trust
 from kernels.vad import vad_of
 from operators.consent import Gate, Verdict
 from operators.encoders import load_framed
@@ -333,14 +333,12 @@ class SenseVoice:
 def confidence(top: float, classes: int, quality: dict[str, float], known: float = 1.0) -> float:
     """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]; poor sound pulls it down.
 
-    Full trust needs 1.5 s of speech, a range of 20 dB between loud and quiet frames, and no clipping; each shortfall
-    counts, and so does the share of probability on classes that are no emotion's (all but `known`).
+    How far short, noisy or clipped speech is to be trusted was fitted (kernels/speech_trust.py); the share of
+    probability on classes that are no emotion's (all but `known`) counts against it too.
     """
-    trust = known * math.sqrt(min(1.0, quality["speech_s"] / 1.5))
-    trust *= min(1.0, max(0.1, quality["range_db"] / 20.0))
-    trust *= max(0.2, 1.0 - 10.0 * quality["clipped"])
+    trusted = known * trust(quality["speech_s"], quality["range_db"], quality["clipped"])
     chance = 1.0 / classes
-    return round(chance + (top - chance) * trust, 4)
+    return round(chance + (top - chance) * trusted, 4)
 
 
 def _problem(chunk: AudioChunk) -> str | None:

@@ -1,6 +1,5 @@
 """The shipped voice model as a user gets it: its files agree, and it knows emotions in voices it never met."""
 
-import csv
 import json
 
 import numpy as np
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 from kernels.calibration import softmax
 from kernels.engines import MODELS, Engine, accepts, load
 from kernels.speech import PIECE_FRAMES, listen, stack_pieces, voice_features
-from models.voice_affect.corpus import LABELS, Utterance, emodb, read_audio, split_pieces
-from models.voice_affect.scores import calibration, over_speakers, read_folds, unweighted_recall
+from models.voice_affect.corpus import LABELS, emodb, read_audio, split_pieces
 from tests.voices import ALL_VOICES, pause
 
 FOLDER = MODELS / "voice_affect"
@@ -67,43 +65,12 @@ def test_the_answer_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding
         np.testing.assert_allclose(alone, together[row], atol=1e-4)
 
 
-def test_out_of_fold_answers_are_probabilities_without_labels() -> None:
-    with (FOLDER / "folds.csv").open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    assert list(rows[0]) == ["item", "fold", *LABELS]
-    assert len(rows) == len({row["item"] for row in rows}) == 339
-    assert len({row["fold"] for row in rows}) == 10
-    p = np.array([[float(row[name]) for name in LABELS] for row in rows])
-    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-5)
-
-
-def test_answers_of_a_model_that_had_heard_the_speaker_are_an_error() -> None:
-    with (FOLDER / "folds.csv").open(encoding="utf-8", newline="") as handle:
-        row = next(csv.DictReader(handle))
-    honest = Utterance(FOLDER, row["item"], row["fold"], "f", 0)
-    assert read_folds(FOLDER / "folds.csv", [honest]).shape == (1, 4)
-    for wrong in (Utterance(FOLDER, "unknown", row["fold"], "f", 0), Utterance(FOLDER, row["item"], "other", "f", 0)):
-        with pytest.raises(ValueError, match="no row"):
-            read_folds(FOLDER / "folds.csv", [wrong])
-
-
 def test_the_data_must_be_where_it_is_said_to_be(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("data") / "emodb"
     folder.mkdir()
     (folder / "index.csv").write_text("file,speaker,gender,emotion\na.flac,03,m,anger\n")
     with pytest.raises(FileNotFoundError, match="originals are not there"):
         emodb(folder.parent)
-
-
-def test_scores_of_known_answers() -> None:
-    targets = np.array([0, 0, 0, 1, 2, 3])
-    p = np.eye(4)[[0, 0, 1, 1, 2, 3]] * 0.97 + 0.0075
-    assert unweighted_recall(p, targets) == pytest.approx((2 / 3 + 3) / 4)
-    found = calibration(p, targets)
-    assert found.nll == pytest.approx(-(5 * np.log(0.9775) + np.log(0.0075)) / 6)
-    assert found.band[0] <= found.band[1]
-    low, high = over_speakers(p, targets, ["a"] * 6)
-    assert low == high == pytest.approx(unweighted_recall(p, targets))
 
 
 def test_the_card_shows_the_temperature_and_version_that_ship(engine: Engine) -> None:

@@ -158,8 +158,7 @@ def _voice(item: Item) -> Any:
     """The last 3 s of what webrtcvad calls speech, as `sense_voice` hears an utterance."""
     import av
 
-    from models.voice_affect.corpus import read_audio
-    from models.voice_affect.evaluate import speech_only
+    from models.voice_affect.corpus import read_audio, speech_only
 
     try:
         samples = speech_only(read_audio(Path(item.source)))[-_LONGEST:]

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.calibration import softmax
 from kernels.log_mel import BANDS
+from models.scores import unweighted_recall
 from models.voice_affect.corpus import LABELS, emodb, labels
-from models.voice_affect.scores import unweighted_recall, write_folds
-from models.voice_affect.train import FOLDER, pictures
+from models.voice_affect.fitting import pictures
+from models.voice_affect.folds import write_folds
 
+FOLDER = Path(__file__).resolve().parent
 VERSIONS = 4
+COPIES = 10
 _CEPSTRA = 20
 _FEWEST_VOICED = 5
 
@@ -57,16 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.work.mkdir(parents=True, exist_ok=True)
     utterances = emodb(chosen.data)
     targets, speakers = labels(utterances), np.array([u.speaker for u in utterances])
-    heard = [copies[:VERSIONS] for copies in pictures(utterances, chosen.work, 7)]
+    heard = [versions[:VERSIONS] for versions in pictures(utterances, chosen.work, COPIES)]
     x = np.array([[statistics(one) for one in copies] for copies in heard])
-    p = np.zeros((len(utterances), len(LABELS)))
+    scores = np.zeros((len(utterances), len(LABELS)))
     for speaker in np.unique(speakers):
         kept, out = speakers != speaker, speakers == speaker
         machine = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
         inputs, wanted = x[kept].reshape(-1, x.shape[2]), np.repeat(targets[kept], x.shape[1])
-        p[out] = softmax(machine.fit(inputs, wanted).decision_function(x[out, 0]))
-    write_folds(chosen.out / "folds_svm.csv", utterances, p)
-    print(f"statistics + SVM, speakers left out: UAR {unweighted_recall(p, targets):.3f}")
+        scores[out] = machine.fit(inputs, wanted).decision_function(x[out, 0])
+    write_folds(chosen.out / "folds_svm.csv", utterances, LABELS, {0: scores})
+    print(f"statistics + SVM, speakers left out: UAR {unweighted_recall(targets, scores.argmax(axis=1)):.3f}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ from kernels.speech import PIECE_FRAMES
 
 LABELS: tuple[str, ...] = ("anger", "happiness", "neutral", "sadness")
 RAVDESS_ACTORS = range(1, 17)
+DEMO_SPEAKER = "13"
+"""Who speaks in the demo: the shipped weights have heard every speaker of EmoDB but this one."""
+_VAD_FRAME = 480
+_VAD_MARGIN = 3
 
 Floats = NDArray[np.float32]
 
@@ -73,6 +77,19 @@ def read_audio(path: Path) -> Floats:
         parts = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
         parts += [out.to_ndarray()[0] for out in resampler.resample(None)]
     return np.concatenate(parts).astype(np.float32) / np.float32(32768)
+
+
+def speech_only(samples: Floats) -> Floats:
+    """Samples (n,) from the first to the last 30 ms frame that webrtcvad calls speech, and 90 ms around."""
+    import webrtcvad  # noqa: PLC0415 - compiled code, needed only here
+
+    detector = webrtcvad.Vad(2)
+    pcm = np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
+    parts = [pcm[at : at + _VAD_FRAME].tobytes() for at in range(0, len(pcm) - _VAD_FRAME + 1, _VAD_FRAME)]
+    heard = [i for i, part in enumerate(parts) if detector.is_speech(part, RATE_HZ)]
+    if not heard:
+        return samples
+    return samples[max(0, heard[0] - _VAD_MARGIN) * _VAD_FRAME : (heard[-1] + 1 + _VAD_MARGIN) * _VAD_FRAME]
 
 
 def labels(utterances: Sequence[Utterance]) -> NDArray[np.int64]:

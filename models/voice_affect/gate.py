@@ -1,0 +1,183 @@
+"""`python -m models.voice_affect.gate --data DIR`: how far short, noisy or clipped speech is to be trusted, fitted.
+
+EmoDB's utterances are cut short, put under noise and clipped, and heard by models that never heard their speaker (those
+that `train` left under --work). Each answer goes to gate.csv: condition, what `sense_voice` sees of its quality, the
+top class's calibrated p, and whether it was right. `fit` finds the tables of `kernels/speech_trust.py` from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.calibration import softmax
+from kernels.log_mel import RATE_HZ
+from kernels.speech import describe_sound, listen, stack_pieces, voice_features
+from kernels.speech_trust import CLIPPED, RANGE_DB, SPEECH_S, Table
+from models.figures import Figure
+from models.voice_affect.augment import add_noise
+from models.voice_affect.corpus import LABELS, emodb, labels, read_audio
+from models.voice_affect.folds import cross_fitted_temperatures, read_folds, together
+
+FOLDER = Path(__file__).resolve().parent
+CONDITIONS: dict[str, tuple[float, float | None, float]] = {
+    "0.6 s": (0.6, None, 0.0), "0.8 s": (0.8, None, 0.0), "1.0 s": (1.0, None, 0.0), "1.5 s": (1.5, None, 0.0),
+    "3 s": (3.0, None, 0.0), "3 s, 20 dB": (3.0, 20.0, 0.0), "3 s, 10 dB": (3.0, 10.0, 0.0),
+    "3 s, 5 dB": (3.0, 5.0, 0.0), "3 s, 0 dB": (3.0, 0.0, 0.0), "1.0 s, 10 dB": (1.0, 10.0, 0.0),
+    "3 s, 1 % clipped": (3.0, None, 0.01), "3 s, 5 % clipped": (3.0, None, 0.05),
+    "3 s, 20 % clipped": (3.0, None, 0.2),
+}  # fmt: skip
+"""Name to seconds from the onset, signal-to-noise ratio in dB (None: as recorded), and share of samples clipped."""
+CHANCE = 0.25
+_FRAME = 320
+_SHORT = [name for name, (_, snr_db, clipped) in CONDITIONS.items() if snr_db is None and not clipped]
+
+Floats = NDArray[np.float32]
+Wide = NDArray[np.float64]
+
+
+def degrade(samples: Floats, condition: tuple[float, float | None, float], rng: np.random.Generator) -> Floats:
+    """Samples (n,) at 16 kHz to what is left of them under a condition."""
+    seconds, snr_db, clipped = condition
+    x = samples[: round(seconds * RATE_HZ)]
+    if snr_db is not None:
+        x = add_noise(x, snr_db, rng)
+        x = x / max(float(np.abs(x).max()), 1.0)
+    if clipped:
+        x = np.clip(x / np.quantile(np.abs(x), 1 - clipped), -1.0, 1.0)
+    return np.asarray(np.round(x * 32767) / 32768, np.float32)
+
+
+def speech_seconds(samples: Floats) -> float:
+    """Samples at 16 kHz to the seconds that webrtcvad calls speech, in frames of 20 ms, as `sense_voice` counts."""
+    import webrtcvad
+
+    detector, pcm = webrtcvad.Vad(2), (samples * 32768).astype("<i2")
+    whole = range(0, len(pcm) - _FRAME + 1, _FRAME)
+    return 0.02 * len([at for at in whole if detector.is_speech(pcm[at : at + _FRAME].tobytes(), RATE_HZ)])
+
+
+class Answers:
+    """gate.csv, one entry for each answer: condition, quality, p of the top class, whether it was right."""
+
+    def __init__(self, path: Path = FOLDER / "gate.csv") -> None:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        self.condition = np.array([row["condition"] for row in rows])
+        self.speech_s, self.range_db, self.clipped, self.top = (
+            np.array([float(row[name]) for row in rows]) for name in ("speech_s", "range_db", "clipped", "top")
+        )
+        self.right = np.array([float(row["right"]) for row in rows])
+
+    def confidence(self) -> NDArray[np.float64]:
+        """What `sense_voice` would say, by the tables that ship."""
+        trust = SPEECH_S.factor(self.speech_s) * RANGE_DB.factor(self.range_db) * CLIPPED.factor(self.clipped)
+        return np.asarray(CHANCE + (self.top - CHANCE) * trust)
+
+
+def fit(answers: Answers) -> dict[str, Table]:
+    """Answers to the three tables: at each knot, how often right beyond chance over how sure beyond chance.
+
+    One after the other, each on the answers that those before it leave to explain; every answer counts for the two
+    knots around it by its distance. A table never falls as quality rises and never exceeds 1.
+    """
+    sure, gained = answers.top - CHANCE, answers.right - CHANCE
+    short, unclipped = np.isin(answers.condition, _SHORT), answers.clipped == 0
+    speech = _table(SPEECH_S.at, answers.speech_s[short], sure[short], gained[short])
+    sure = sure * speech.factor(answers.speech_s)
+    ranged = _table(RANGE_DB.at, answers.range_db[unclipped], sure[unclipped], gained[unclipped])
+    sure = sure * ranged.factor(answers.range_db)
+    clipped = ~unclipped | (answers.condition == "3 s")
+    falling = _table(tuple(-v for v in CLIPPED.at[::-1]), -answers.clipped[clipped], sure[clipped], gained[clipped])
+    return {"SPEECH_S": speech, "RANGE_DB": ranged, "CLIPPED": Table(CLIPPED.at, falling.factors[::-1])}
+
+
+def _table(at: tuple[float, ...], seen: Wide, sure: Wide, gained: Wide) -> Table:
+    near = np.stack([np.interp(seen, at, one) for one in np.eye(len(at))], axis=1)
+    found = (near * gained[:, None]).sum(axis=0) / np.maximum((near * sure[:, None]).sum(axis=0), 1e-9)
+    return Table(at, tuple(np.maximum.accumulate(np.clip(found, 0.0, 1.0)).round(2).tolist()))
+
+
+def by_condition(answers: Answers) -> str:
+    """Answers to the card's Markdown table: how often right, how sure the model is, and how sure `sense_voice` is."""
+    lines = ["| heard | n | right | p of the top class | confidence |", "|---|---|---|---|---|"]
+    said = answers.confidence()
+    for name in CONDITIONS:
+        rows = answers.condition == name
+        shares = (answers.right[rows].mean(), answers.top[rows].mean(), said[rows].mean())
+        lines.append(f"| {name} | {rows.sum()} | {' | '.join(f'{v:.2f}'.removeprefix('0') for v in shares)} |")
+    return "\n".join(lines)
+
+
+def gate_figures() -> list[Figure]:
+    """gate.csv to how far confidence is off on spoilt speech, with the gate and without, over the conditions."""
+    answers = Answers()
+    said = {"gate": answers.confidence(), "no_gate": answers.top}
+    told = {"gate": "the confidence of sense_voice", "no_gate": "p of the top class"}
+    found = []
+    for name, sure in said.items():
+        gaps = [
+            abs(sure[rows].mean() - answers.right[rows].mean())
+            for rows in (answers.condition == condition for condition in CONDITIONS)
+        ]
+        what = f"short, noisy or clipped EmoDB: mean distance of {told[name]} from the share right, {len(gaps)} ways"
+        found.append(
+            Figure(
+                name=f"off_with_{name}", what=what, value=float(np.mean(gaps)), tolerance=0.0005,
+                n=len(answers.top), lower_is_better=True, choice=name == "gate",
+            )
+        )  # fmt: skip
+    return found
+
+
+def listen_to(data: Path, work: Path, out: Path) -> None:
+    """EmoDB under every condition, heard by the networks in `work` that never heard its speakers, to gate.csv."""
+    import torch
+
+    from models.voice_affect.train import RECIPE, SEEDS
+
+    german = emodb(data)
+    truth, speakers = labels(german), np.array([u.speaker for u in german])
+    logits = together(read_folds(FOLDER / "folds.csv", german, LABELS))
+    temperatures = cross_fitted_temperatures(logits, truth, speakers)
+    with out.open("w", encoding="utf-8", newline="") as handle:
+        rows = csv.writer(handle, lineterminator="\n")
+        rows.writerow(["item", "condition", "speech_s", "range_db", "clipped", "top", "right"])
+        for speaker in np.unique(speakers):
+            members = [RECIPE.network() for _ in SEEDS]
+            for member, seed in zip(members, SEEDS, strict=True):
+                member.load_state_dict(torch.load(work / f"without-{speaker}-seed-{seed}.pt", weights_only=True))
+                member.eval()
+            for at in np.flatnonzero(speakers == speaker):
+                rng, samples = np.random.default_rng([5, int(at)]), read_audio(german[at].path)
+                pieces = [listen(degrade(samples, condition, rng)) for condition in CONDITIONS.values()]
+                x, mask = (torch.from_numpy(a) for a in stack_pieces([voice_features(piece) for piece in pieces]))
+                with torch.no_grad():
+                    mean = torch.stack([member(x, mask)[0] for member in members]).mean(0).numpy()
+                p = softmax(mean, temperatures[speaker])
+                for name, piece, answer in zip(CONDITIONS, pieces, p, strict=True):
+                    sound, right = describe_sound(piece), int(answer.argmax() == truth[at])
+                    quality = f"{speech_seconds(piece.samples):.2f}", f"{sound.range_db:.1f}", f"{sound.clipped:.4f}"
+                    rows.writerow([german[at].item[:8], name, *quality, f"{answer.max():.3f}", right])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Listen again, and print the tables that `kernels/speech_trust.py` should hold and the card's table."""
+    parser = argparse.ArgumentParser(prog="python -m models.voice_affect.gate", description=__doc__)
+    parser.add_argument("--data", type=Path, help="the data folder, with emodb/ in it; left out: gate.csv as it is")
+    parser.add_argument("--work", type=Path, default=Path("build/voice_affect"), help="what `train` left")
+    chosen = parser.parse_args(arguments)
+    if chosen.data:
+        listen_to(chosen.data, chosen.work, FOLDER / "gate.csv")
+    for name, table in fit(Answers()).items():
+        print(f"{name} = Table({table.at}, {table.factors})")
+    print(by_condition(Answers()))
+
+
+if __name__ == "__main__":
+    main()
