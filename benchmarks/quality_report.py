@@ -25,7 +25,7 @@ def report(rooms: Sequence[Room], weights: int) -> str:
     parts = ["", _table(_HEAD, [_bounded_row(room, compared) for room, compared in bounded]) if bounded else ""]
     if others:
         parts += ["", "Figures without a bound:", "", _table(_HEAD_OTHER, [_other_row(r, c) for r, c in others])]
-    parts += ["", *(_summary(room) for room in rooms)]
+    parts += ["", *(_summary(room) for room in rooms), _reached(rooms)]
     over = weights > WEIGHTS_MOST
     parts.append(
         f"weights of all models: {weights / 1e6:.1f} MB, at most {WEIGHTS_MOST / 1e6:.0f}: "
@@ -90,6 +90,16 @@ def _summary(room: Room) -> str:
     looked = [c for c in room.comparisons if not c.skipped]
     right = sum(not c.problem for c in looked)
     return f"{room.name}: {right} of {len(looked)} figures reproduced in {room.seconds:.0f} s"
+
+
+def _reached(rooms: Sequence[Room]) -> str:
+    """How many of the stated bounds are reached."""
+    stated = [c.stated for room in rooms for c in room.comparisons if c.stated]
+    counts = []
+    for name in ("must", "aim"):
+        bounds = [(f, bound) for f in stated if (bound := getattr(f, name)) is not None]
+        counts.append(f"{sum(f.reaches(bound) for f, bound in bounds)} of {len(bounds)} {name}s")
+    return f"reached as stated: {' and '.join(counts)}"
 
 
 def _skipped(rooms: Sequence[Room]) -> list[str]:

@@ -82,6 +82,7 @@ def test_a_figure_that_is_found_again_is_believed(add: Add, run: Run) -> None:
     assert code == 0
     assert "| good  | uar    |       | .600 | .700 |           | .667   | .667  | must reached, reproduced |" in told
     assert "Every figure that was looked for is reproduced." in told
+    assert "reached as stated: 1 of 1 musts and 0 of 1 aims" in told
     assert "what a recipe prints" not in told
 
 
