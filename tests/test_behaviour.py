@@ -350,6 +350,30 @@ async def test_killed_between_acts_what_is_new_is_said_as_if_nothing_had_happene
     assert all(e.abstained and e.emotions is None for e in whole.finals())
 
 
+async def test_after_a_withdrawal_no_window_says_what_was_asked() -> None:
+    evening = Evening()
+    await evening.broker.ensure_topics(TOPOLOGY.topic_specs())
+    await evening.publish("consents", granted())
+    sense, fuse = await evening.start("sense_behaviour"), await evening.start("fuse_affect")
+    for n in range(80):
+        at_ms = n * 100
+        evening.clock.set_ms(AT_MS + at_ms + 40)
+        if n % 10 == 0:
+            await evening.publish("interactions", act("skip", at_ms).payload)
+        if n == 35:
+            withdrawn = msgspec.structs.replace(granted(modalities=[]), event_time_ms=AT_MS + at_ms)
+            await evening.publish("consents", withdrawn)
+        await evening.settle(sense, fuse)
+    await sense.stop()
+    await fuse.stop()
+    before, after = [], []
+    for event in evening.said("affect_events"):
+        (before if event.window_end_ms <= AT_MS + 3500 else after).append(event)
+    assert any(named(event.intents or {}, 0.3) == "change" for event in before)
+    assert len(after) > 3
+    assert {(e.intents is None, e.modalities["behaviour"].state) for e in after} == {(True, "no_consent")}
+
+
 async def test_an_unknown_kind_is_a_dead_letter_and_its_neighbours_are_read() -> None:
     evening = Evening()
     await evening.broker.ensure_topics(TOPOLOGY.topic_specs())
