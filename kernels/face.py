@@ -101,19 +101,29 @@ def quality(face: NDArray[np.float32], square: Square) -> dict[str, float]:
     }
 
 
-def trust(seen: Mapping[str, float]) -> float:
-    """What `quality` says to a factor in [0, 1] for the confidence: 1 but for small, dark, burnt-out or smeared faces.
+class Fault(NamedTuple):
+    """A straight line: up to `harmless` a fault takes nothing, from `hopeless` on only `left` of the trust is left."""
 
-    Each fault pulls it down along a straight line between a harmless and a hopeless value, chosen by eye.
-    """
-    faults = (
-        (seen["size"], 48.0, 16.0),
-        (seen["light"], 0.12, 0.02),
-        (seen["light"], 0.9, 0.98),
-        (seen["clipped"], 0.3, 0.8),
-        (seen["blur"], 0.97, 1.0),
-    )
-    return float(np.prod([np.clip((hopeless - v) / (hopeless - harmless), 0, 1) for v, harmless, hopeless in faults]))
+    harmless: float
+    hopeless: float
+    left: float
+
+    def factors(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """What `quality` measured (n,) to what is left, in [`left`, 1]."""
+        share = (np.asarray(values, np.float64) - self.harmless) / (self.hopeless - self.harmless)
+        return np.asarray(1 - (1 - self.left) * share.clip(0, 1))
+
+
+FAULTS = {"size": Fault(20.0, 15.0, 0.8), "blur": Fault(0.955, 0.969, 0.8), "clipped": Fault(0.521, 1.0, 0.7)}
+"""By what `quality` measures; fitted by `models.face_affect.calibrate` on spoiled pictures that were held out.
+
+Darkness isn't among them: the network takes light and contrast out, and its own probabilities fall as fast as it errs.
+"""
+
+
+def trust(seen: Mapping[str, float], faults: Mapping[str, Fault] = FAULTS) -> float:
+    """What `quality` says to the share of the confidence above chance that is left, in [0, 1]: 1 for a good picture."""
+    return float(np.prod([fault.factors(np.array([seen[name]]))[0] for name, fault in faults.items()]))
 
 
 def _inside(square: Square, picture: NDArray[np.uint8]) -> tuple[NDArray[np.intp], ...]:

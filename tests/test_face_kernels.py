@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.face import SIZE, Square, crop, crop_reference, quality, trust
+from kernels.face import FAULTS, SIZE, Fault, Square, crop, crop_reference, quality, trust
 from kernels.face_finding import CascadeDetector, FaceFinder, Pace, Track
 from kernels.jpeg import JpegError, decode_grey, read_size
 from tests.faces import Grey, empty_room, jpeg, portrait
@@ -59,11 +59,28 @@ def test_quality_tells_blur_darkness_and_clipping() -> None:
     assert all(0 <= s[name] <= 1 for s in seen for name in ("blur", "light", "clipped"))
 
 
+GOOD = {"blur": 0.8, "size": 120.0, "light": 0.5, "clipped": 0.01}
+
+
 def test_trust_is_whole_for_a_good_picture_and_less_for_each_fault() -> None:
-    good = {"blur": 0.8, "size": 120.0, "light": 0.5, "clipped": 0.01}
-    assert trust(good) == 1.0
-    for fault in ({"size": 30.0}, {"light": 0.05}, {"light": 0.96}, {"clipped": 0.6}, {"blur": 0.995}):
-        assert 0 <= trust(good | fault) < 0.8
+    assert trust(GOOD) == 1.0
+    faults = [{"size": 8.0}, {"clipped": 1.0}, {"blur": 1.0}]
+    each = [trust(GOOD | fault) for fault in faults]
+    assert all(0 < left < 0.9 for left in each)
+    assert trust(GOOD | faults[0] | faults[1] | faults[2]) == pytest.approx(np.prod(each))
+
+
+@given(st.sampled_from(sorted(FAULTS)), st.floats(0, 1), st.floats(0, 1))
+def test_a_worse_picture_is_never_trusted_more(name: str, one: float, other: float) -> None:
+    fault = FAULTS[name]
+    worse, better = max(one, other), min(one, other)
+    at = [fault.harmless + 1.5 * (share - 0.2) * (fault.hopeless - fault.harmless) for share in (better, worse)]
+    assert trust(GOOD | {name: at[1]}) <= trust(GOOD | {name: at[0]})
+
+
+def test_a_line_falls_from_harmless_to_hopeless_and_not_beyond() -> None:
+    left = Fault(harmless=10, hopeless=6, left=0.5).factors(np.array([12, 10, 8, 6, 2]))
+    assert left.tolist() == [1, 1, 0.75, 0.5, 0.5]
 
 
 def test_an_upright_jpeg_keeps_its_pixels_and_a_turned_one_is_turned_back() -> None:

@@ -37,9 +37,9 @@ class Faces:
     """n rows of FER2013, in file order; classes are indices into `SEVEN`.
 
     `images` uint8 n x 48 x 48; `votes` float32 n x 7, sum 1 (0 if no class got two votes); `plurality` the class with
-    most of the ten votes, -1 where that is contempt, unknown or no face; `majority` the same where it has more than
-    half of the votes, else -1; `original` FER2013's own label; `part` see above; `leaked` marks test pictures with an
-    exact copy in Training, `copied` those with an exact or near one.
+    most of the ten votes, -1 where that is contempt, unknown or no face; `majority` FER+'s own (see `majorities`);
+    `original` FER2013's own label; `part` see above; `leaked` marks test pictures with an exact copy in Training,
+    `copied` those with an exact or near one.
     """
 
     images: NDArray[np.uint8]
@@ -76,7 +76,7 @@ def load(data: Path) -> Faces:
         images=images,
         votes=soft_votes(raw),
         plurality=np.where(raw.argmax(1) < len(SEVEN), raw.argmax(1), -1),
-        majority=np.where((raw.argmax(1) < len(SEVEN)) & (raw.max(1) * 2 > raw.sum(1)), raw.argmax(1), -1),
+        majority=majorities(raw),
         original=np.array([SEVEN.index(FER2013_TO_EMOTION[row["fer_label"].lower()]) for row in rows]),
         part=part,
         leaked=~training & np.isin(exact, exact[training]),
@@ -89,6 +89,17 @@ def soft_votes(raw: Floats) -> Floats:
     kept = np.where(raw > 1, raw, 0)[:, : len(SEVEN)]
     total = kept.sum(1, keepdims=True)
     return np.asarray(np.divide(kept, total, out=np.zeros_like(kept), where=total > 0), np.float32)
+
+
+def majorities(raw: Floats) -> Ints:
+    """Votes n x 10 to the class that has more than half of them, once single ones are dropped; -1 where none has.
+
+    -1 also where contempt, unknown or no face has them. FER+'s own rule: mode `majority` of `_process_data` in
+    src/ferplus.py of github.com/microsoft/FERPlus.
+    """
+    kept = np.where(raw > 1, raw, 0)
+    top = kept.argmax(1)
+    return np.where((kept.max(1) * 2 > kept.sum(1)) & (top < len(SEVEN)), top, -1)
 
 
 def _training_parts(images: NDArray[np.uint8], groups: Ints, training: Bools) -> NDArray[np.str_]:
