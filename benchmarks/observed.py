@@ -47,8 +47,12 @@ Log = Sequence[Entry]
 
 
 def sensing_only(topology: Topology) -> Topology:
-    """The topology without its ranker, which no affect event depends on."""
-    return replace(topology, operators={n: o for n, o in topology.operators.items() if n != "rank_items"})
+    """The topology without its ranker and its provisionals, on which no observation and no final depends."""
+    operators = {n: o for n, o in topology.operators.items() if n != "rank_items"}
+    for name, operator in operators.items():
+        if isinstance(operator.window, WindowSpec):
+            operators[name] = replace(operator, window=replace(operator.window, provisional=None))
+    return replace(topology, operators=operators)
 
 
 def fingerprint(session: Path, topology: Topology, imported: Path | None = None) -> str:
