@@ -210,7 +210,7 @@ def _gate(faces: split.Faces, run: calibrate.Run, temperature: float) -> list[Fi
             Figure(
                 name=f"spoiled_ece_{name}", what=f"ECE of `confidence` on spoiled pictures, {what}",
                 value=expected_calibration_error(sure, seen.right), tolerance=0.006, n=len(rows), lower_is_better=True,
-                must=0.03 if faults else None, floor=f"a perfect calibrator's: {low:.3f} to {high:.3f}",
+                floor=f"a perfect calibrator's: {low:.3f} to {high:.3f}",
             ),
             Figure(
                 name=f"spoiled_risk_{name}", what=f"mean error rate over all coverages on spoiled pictures, {what}",
