@@ -110,10 +110,10 @@ POSES: Mapping[str, Pose] = {
         bare=1, brows=0.9, worry=0.75,
     ),
     "anger": Pose(
-        brow_in=(3.3, 8), brow_mid=2, brow_out=2, eye_top=3, eye_low=-3, eye_out=-1.6, eye_in=0.1,
-        nose=(-2.8, -3), cheek=0.8, chin=3,
-        half_width=12, middle=138.9, hang=-0.4, upper_lip=1.5, lower_lip=2.8, open=9,
-        bare=1, brows=1.1, frown=1.2,
+        brow_in=(2.2, 6.6), brow_mid=-1, brow_out=3, eye_top=3.2, eye_low=0.6, eye_out=-2, eye_in=0.6,
+        nose=(-4, -4), cheek=-2.5, chin=-0.4,
+        half_width=10, middle=138.5, hang=2.6, upper_lip=1.3, lower_lip=3, open=9,
+        bare=1, brows=1.2, frown=1.1,
     ),
 }  # fmt: skip
 MOUTH_X = 121.5
