@@ -52,6 +52,17 @@ def test_outputs_have_the_shapes_of_the_spec(engine: Engine) -> None:
         assert all(np.isfinite(array).all() for array in outputs.values())
 
 
+def test_weights_keep_to_seven_bits_so_that_no_processor_overflows() -> None:
+    import openvino as ov
+
+    constants = [
+        node for node in ov.Core().read_model(FOLDER / "model.onnx").get_ops() if node.get_type_name() == "Constant"
+    ]
+    weights = [node.get_data() for node in constants if node.get_element_type() == ov.Type.i8]
+    assert len(weights) > 5
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) <= 64
+
+
 def test_a_mirrored_face_reads_the_same(engine: Engine) -> None:
     one, other = probabilities(engine, SMILE, SMILE[:, ::-1])
     assert one == pytest.approx(other, abs=0.01)
