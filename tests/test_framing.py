@@ -42,7 +42,7 @@ def test_shipped_models_say_how_they_are_framed(name: str, kind: type) -> None:
 
 
 def test_a_model_of_another_modality_or_framing_is_refused_and_named() -> None:
-    with pytest.raises(ModelFolderError, match="voice_affect@1 reads voice, not face"):
+    with pytest.raises(ModelFolderError, match="voice_affect@2 reads voice, not face"):
         framing.face_framing(read_spec("voice_affect"))
     with pytest.raises(ModelFolderError, match="framing"):
         framing.face_framing(spec(input={"framing": "x_ray"}))

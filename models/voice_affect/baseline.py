@@ -13,22 +13,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import track
 
 from kernels.log_mel import BANDS
 from models.scores import unweighted_recall
 from models.voice_affect.corpus import LABELS, emodb, labels
 from models.voice_affect.fitting import pictures
 from models.voice_affect.folds import write_folds
+from models.voice_affect.train import RECIPE
 
 FOLDER = Path(__file__).resolve().parent
 VERSIONS = 4
-COPIES = 10
 _CEPSTRA = 20
 _FEWEST_VOICED = 5
 
 
 def statistics(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Features (frames, 67) of an utterance to its statistics (190,)."""
+    """Features (frames, 67) of an utterance to its statistics (191,)."""
     f = features.astype(np.float64)
     mel, voiced = f[:, :BANDS], f[:, BANDS + 2] > 0
     change = np.abs(mel[3:] - mel[:-3]).mean(axis=0)
@@ -45,12 +46,26 @@ def statistics(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([*spread, *moving, melody, [f[:, BANDS].mean(), voiced.mean()], *loud])
 
 
+def left_out(x: NDArray[np.float64], targets: NDArray[np.int64], folds: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Statistics (n, versions, 191), classes and the fold that each is judged in ("": none) to scores (n, classes).
+
+    By machines that never saw the fold; the first version of each is judged. NaN where nothing was.
+    """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    scores = np.full((len(x), len(np.unique(targets))), np.nan)
+    for fold in track(np.unique(folds[folds != ""]), "machines"):
+        kept, out = folds != fold, folds == fold
+        machine = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
+        inputs, wanted = x[kept].reshape(-1, x.shape[2]), np.repeat(targets[kept], x.shape[1])
+        scores[out] = machine.fit(inputs, wanted).decision_function(x[out, 0])
+    return scores
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the baseline."""
-    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - of the `train` extra
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - of the `train` extra
-    from sklearn.svm import SVC  # noqa: PLC0415 - of the `train` extra
-
     parser = argparse.ArgumentParser(prog="python -m models.voice_affect.baseline", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("build/voice_affect"))
@@ -58,15 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     chosen.work.mkdir(parents=True, exist_ok=True)
     utterances = emodb(chosen.data)
-    targets, speakers = labels(utterances), np.array([u.speaker for u in utterances])
-    heard = [versions[:VERSIONS] for versions in pictures(utterances, chosen.work, COPIES)]
-    x = np.array([[statistics(one) for one in copies] for copies in heard])
-    scores = np.zeros((len(utterances), len(LABELS)))
-    for speaker in np.unique(speakers):
-        kept, out = speakers != speaker, speakers == speaker
-        machine = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
-        inputs, wanted = x[kept].reshape(-1, x.shape[2]), np.repeat(targets[kept], x.shape[1])
-        scores[out] = machine.fit(inputs, wanted).decision_function(x[out, 0])
+    targets = labels(utterances)
+    heard = [versions[:VERSIONS] for versions in pictures(utterances, chosen.work, RECIPE.copies)]
+    x = np.array([[statistics(one) for one in versions] for versions in heard])
+    scores = left_out(x, targets, np.array([u.speaker for u in utterances]))
     write_folds(chosen.out / "folds_svm.csv", utterances, LABELS, {0: scores})
     print(f"statistics + SVM, speakers left out: UAR {unweighted_recall(targets, scores.argmax(axis=1)):.3f}")
 

@@ -26,7 +26,7 @@ from models.voice_affect.folds import together, write_folds
 
 FOLDER = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
-RECIPE = Recipe(classes=LABELS, steps=600, copies=10, clean=0.2, mixing=0.5)
+RECIPE = Recipe(classes=LABELS, steps=600, copies=10, clean=0.2, mixing=0.0, width=64, dilations=(2, 3), dropout=0.3)
 
 
 def leave_speakers_out(

@@ -21,7 +21,16 @@ from models.figures import Figure
 from models.scores import calibration_figures, unweighted_recall
 from models.voice_affect.corpus import Utterance, labels, read_audio, speech_only, split_pieces
 from models.voice_affect.evaluate import FOLDER as EMODB_FOLDER
-from models.voice_affect.evaluate import OF_FOLDS, OF_ONNX, RETRAINED, refuse_heard, seed_figures, state, uar_figures
+from models.voice_affect.evaluate import (
+    OF_FOLDS,
+    OF_ONNX,
+    RETRAINED,
+    refuse_heard,
+    seed_figures,
+    state,
+    svm_figures,
+    uar_figures,
+)
 from models.voice_affect.folds import cross_fitted, read_folds, speakers_by_item, together
 from models.voice_affect_nc.corpus import (
     CHOICES,
@@ -55,6 +64,7 @@ def figures(data: Path) -> list[Figure]:
         p, english, "uar", of, OF_FOLDS, must=0.57, aim=0.65, floor=".476 (statistics + SVM)", published=PUBLISHED
     )
     found += seed_figures(seeds, truth, actors, of)
+    found += svm_figures(p, english, read_folds(FOLDER / "folds_svm.csv", english, CLASSES)[0])
     found += calibration_figures(p, truth, of=of, tolerance=OF_FOLDS)
     of_label = np.array([LABELS.index(label) for label in label_of_class().values()])
     merged = np.stack([p[:, of_label == k].sum(axis=1) for k in range(len(LABELS))], axis=1)
