@@ -1,5 +1,6 @@
 """The shipped intent head keeps its folder's promises; lines, folds, directions and scores do what the card says."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from kernels.intents import INTENTS, NONE
 from models.text_intent import clinc, corpus, discriminant, evaluate, rejects, scores, templates
 from models.text_intent.scaling import matrix_scaling
 from models.text_intent.templates import Line
+from streamer.errors import ModelError
 
 LARGEST_HEAD_BYTES = 6_000_000
 
@@ -146,7 +148,6 @@ def test_figures_count_what_they_say() -> None:
     truth, even = np.array([leave, none, none]), np.ones(3)
     assert scores.name_all(p, 0.6).tolist() == [leave, none, none]
     assert scores.f1_by_class(truth, scores.name_all(p, 0.0), even)[[leave, none]] == pytest.approx([2 / 3, 2 / 3])
-    assert scores.confusion(truth, scores.name_all(p, 0.0))[none, leave] == 1
     assert scores.choose_threshold(p, truth, even) == pytest.approx(0.55)
 
 
@@ -156,6 +157,46 @@ def test_a_rejected_question_counts_as_wrong_in_scope_and_right_out_of_it() -> N
     )
     assert (named.in_scope(-1.0), named.in_scope(0.5)) == pytest.approx((2 / 3, 1 / 3))
     assert (named.rejected(0.2), named.rejected(0.5)) == (0.0, 1.0)
+    assert named.at(np.array([1])).in_scope(0.5) == 0.0
+
+
+def test_questions_are_named_by_their_neighbours_whatever_their_length() -> None:
+    random = np.random.default_rng(0)
+    means = random.normal(size=(3, 20)) * 3.0
+    group = np.repeat(np.arange(3), 30)
+    features = (means[group] + random.normal(size=(90, 20))).astype(np.float32)
+    labels = np.array(["a", "b", "c"])[group]
+    train = rejects.Part(np.concatenate([features, features[:5] * 0]), np.concatenate([labels, ["oos"] * 5]))
+    asked = np.stack([means[0], means[2], (means[0] + means[1]) / 2]).astype(np.float32)
+    examples = rejects.Examples.of(train)
+    assert examples.classes.tolist() == ["a", "b", "c"]
+    for named in examples.name(rejects.Part(asked, np.array(["a", "c", "oos"])), 0.01, (1, 3)):
+        assert named.guess[:2].tolist() == ["a", "c"]
+        assert named.cosine[2] < named.cosine[:2].min()
+
+
+def test_the_threshold_is_the_highest_that_leaves_the_accuracy_that_was_asked_for() -> None:
+    right = np.array(["a"] * 1000)
+    named = rejects.Named(right, np.linspace(0.0, 1.0, 1000), right)
+    assert named.in_scope(rejects.highest(named)) == pytest.approx(0.955)
+    with pytest.raises(ValueError, match=r"0\.0000 are right"):
+        rejects.highest(named._replace(guess=np.array(["b"] * 1000)))
+
+
+def test_the_head_is_not_judged_on_what_it_was_fitted_on(tmp_path: Path) -> None:
+    for name, rows in {"train": ["play it", "ok"], "dev": ["so"], "test": ["there"]}.items():
+        folder = tmp_path / "goemotions" / "data" / "original"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.tsv").write_text("".join(f"{row}\t27\tid\n" for row in rows), encoding="utf-8")
+    whole = {"train": [["skip this song", "next_song"]], "oos_train": [], "val": [["skip this song", "next_song"]]}
+    whole |= {"oos_val": [["how tall is everest", "oos"]]}
+    (tmp_path / "clinc150" / "data").mkdir(parents=True)
+    (tmp_path / "clinc150" / "data" / "data_full.json").write_text(json.dumps(whole), encoding="utf-8")
+    dev = evaluate.read_dev(tmp_path)
+    assert dev.texts == ["how tall is everest"]
+    evaluate.refuse_trained(tmp_path, dev.texts)
+    with pytest.raises(ModelError, match="trained on 1 of these lines, 'skip this song'"):
+        evaluate.refuse_trained(tmp_path, ["skip this song", "something new"])
 
 
 def test_a_copy_is_known_by_its_words() -> None:

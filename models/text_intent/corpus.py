@@ -70,8 +70,12 @@ def folds(given: Sequence[Line]) -> NDArray[np.int64]:
         if line.family not in place and source(line) == "template":
             place[line.family] = counts[line.intent] % FOLDS
             counts[line.intent] += 1
-    hashes = (int(hashlib.sha256(line.text.casefold().encode()).hexdigest()[:8], 16) % FOLDS for line in given)
-    return np.array([place.get(line.family, fallback) for line, fallback in zip(given, hashes, strict=True)])
+    return np.array([place.get(line.family, at) for line, at in zip(given, line_folds(given), strict=True)])
+
+
+def line_folds(given: Sequence[Line]) -> NDArray[np.int64]:
+    """Lines in, the fold (0..3) of each by a hash of its text out: a family's lines stand in all of them."""
+    return np.array([int(hashlib.sha256(line.text.casefold().encode()).hexdigest()[:8], 16) % FOLDS for line in given])
 
 
 def features(texts: Sequence[str], encoder: Encoder, work: Path) -> Features:

@@ -1,7 +1,8 @@
-"""The shipped head and the test lines in, figures out. `python -m models.text_intent.evaluate --data DIR`.
+"""The shipped head, the test lines and CLINC150 in, figures out. `python -m models.text_intent.evaluate --data DIR`.
 
-Needs the run-time packages only. Each look at the test lines is appended to `test_log.jsonl`; `--part dev` (CLINC150
-validation, as mapped) leaves no trace. `--data` is asked for what the training lines were, to tell copies apart.
+Needs the run-time packages only. `--write` (with matplotlib) states what it finds: figures.json, the card's table and
+picture, and a line of `test_log.jsonl`; without it no trace is left. `--data` is asked for what the training lines
+were, to tell copies apart, and for CLINC150.
 """
 
 from __future__ import annotations
@@ -15,18 +16,27 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.calibration import expected_calibration_error, perfect_ece_band, softmax
+from kernels.calibration import softmax
 from kernels.engines import MODELS, load
 from kernels.intents import INTENTS, NONE
+from models import figures as cards
+from models import pictures
+from models.figures import Figure
+from models.scores import calibration_figures, f1_of, interval, macro_f1
 from models.text_affect.encode import Encoder
 from models.text_affect.test_log import append_look
-from models.text_intent import clinc, corpus, scores
+from models.text_intent import clinc, corpus, rejects
 from models.text_intent.corpus import READS
+from models.text_intent.scores import name_all
+from streamer.errors import ModelError
 
 MODEL = "text_intent"
 TEST_LINES = Path(__file__).with_name("test_lines.tsv")
-MUST, AIM = 0.75, 0.85
-_DRAWS = 1000
+_TOLERANCE, _TOLERANCE_OF_A_CLASS, _TOLERANCE_OF_CLINC = 0.015, 0.04, 0.005
+_TOO_MODEST = (
+    "it is too modest here (sure of .86, right in .91) and too sure of families unseen (.79, .74 as trained): the test "
+    "lines lie between the two. How much of each to calibrate on was chosen on development lines and stays so."
+)
 
 Floats = NDArray[np.float64]
 
@@ -45,10 +55,22 @@ def read_test() -> Judged:
 
 
 def read_dev(data: Path) -> Judged:
-    """CLINC150 validation in, the questions that the map gives an intent out."""
-    mapped = [(question.text, clinc.intent_of(question)) for question in clinc.read(data, "val")]
+    """CLINC150 validation in, the questions that the map gives an intent out; three copies of training are left out."""
+    known = {question.text for question in clinc.read(data, "train")}
+    mapped = [(one.text, clinc.intent_of(one)) for one in clinc.read(data, "val") if one.text not in known]
     kept = [(text, intent) for text, intent in mapped if intent is not None]
     return Judged([text for text, _ in kept], corpus.indices([intent for _, intent in kept]))
+
+
+def refuse_trained(data: Path, texts: Sequence[str]) -> None:
+    """Questions of CLINC150 or comments of GoEmotions that are to be judged in; nothing out.
+
+    Raises:
+        ModelError: one of them is a line that the head was fitted on.
+    """
+    heard = {line.text for line in corpus.lines(data) if corpus.source(line) != "template"}.intersection(texts)
+    if heard:
+        raise ModelError(f"models/{MODEL} was trained on {len(heard)} of these lines, {min(heard)!r} among them")
 
 
 def plain(text: str) -> str:
@@ -63,74 +85,96 @@ def probabilities(texts: Sequence[str], models: Path = MODELS) -> Floats:
     return softmax(outputs["logits"], head.spec.temperature)
 
 
-def figures_of(p: Floats, judged: Judged, least: float) -> dict[str, float]:
-    """Probabilities, truth and the least that an intent needs in, every figure but those on copies out."""
-    truth, even = judged.truth, np.ones(len(p))
-    guess = scores.name_all(p, least)
-    random = np.random.default_rng(0)
-    draws = [random.integers(0, len(p), len(p)) for _ in range(_DRAWS)]
-    low, high = np.quantile([scores.macro_f1(truth[at], guess[at], even[at]) for at in draws], [0.025, 0.975])
-    confidence, correct = p.max(axis=1), p.argmax(axis=1) == truth
-    band_low, band_high = perfect_ece_band(confidence)
+def figures(data: Path) -> list[Figure]:
+    """Data folder in, every figure of the card out."""
+    return _judged(data)[0]
+
+
+def _judged(data: Path) -> tuple[list[Figure], Floats]:
+    test = read_test()
+    p = probabilities(test.texts)
+    least = float(load(MODEL).spec.input["none_below"])
+    found = _of_test(test, name_all(p, least), _without_copies(data, test))
+    found += calibration_figures(p, test.truth, of="the 300 lines", tolerance=_TOLERANCE, missed=_TOO_MODEST)
+    found += _of_clinc(data)
+    dev = read_dev(data)
+    refuse_trained(data, dev.texts)
+    ece = calibration_figures(probabilities(dev.texts), dev.truth, of="CLINC150 validation as mapped", tolerance=0.005)
+    found.append(Figure(name="ece_clinc_dev", what=ece[0].what, value=ece[0].value, tolerance=0.005, n=ece[0].n,
+                        floor=ece[0].floor, choice=True))  # fmt: skip
+    return found, p
+
+
+def _of_test(test: Judged, guess: NDArray[np.int64], new: NDArray[np.bool_]) -> list[Figure]:
+    truth, n = test.truth, len(test.truth)
     none = truth == INTENTS.index(NONE)
-    figures = {
-        "n": float(len(p)),
-        "macro_f1": scores.macro_f1(truth, guess, even),
-        "macro_f1_low": float(low),
-        "macro_f1_high": float(high),
-        "macro_f1_no_threshold": scores.macro_f1(truth, p.argmax(axis=1), even),
-        "accuracy": float((guess == truth).mean()),
-        "none_kept": float((guess[none] == truth[none]).mean()),
-        "intents_found": float((guess[~none] == truth[~none]).mean()),
-        "nll": scores.nll(p, truth, even),
-        "brier": scores.brier(p, truth, even),
-        "ece": expected_calibration_error(confidence, correct),
-        "ece_band_low": band_low,
-        "ece_band_high": band_high,
-    }
-    return figures | dict(
-        zip([f"f1_{intent}" for intent in INTENTS], scores.f1_by_class(truth, guess, even), strict=True)
-    )
+    found = [
+        Figure(
+            name="macro_f1", what="macro-F1, ten intents, 300 hand-written lines", value=macro_f1(truth, guess),
+            interval=interval(lambda rows: macro_f1(truth[rows], guess[rows]), n), tolerance=_TOLERANCE, n=n,
+            must=0.75, aim=0.85, floor=".821 (TF-IDF, linear, same lines)",
+        ),
+        _plain("macro_f1_new", "the same without copies of training lines", macro_f1(truth[new], guess[new]), new),
+        _plain("accuracy", "accuracy, the 300 lines", float((guess == truth).mean()), np.ones(n, np.bool_)),
+        _plain("none_kept", "lines that ask for nothing, left alone", float((guess == truth)[none].mean()), none),
+        _plain("intents_found", "lines with an intent, named right", float((guess == truth)[~none].mean()), ~none),
+    ]  # fmt: skip
+    for at, (intent, value) in enumerate(zip(INTENTS, f1_of(truth, guess, len(INTENTS)), strict=True)):
+        found.append(_plain(f"f1_{intent}", f"F1 of {intent}", float(value), truth == at, _TOLERANCE_OF_A_CLASS))
+    return found
 
 
-def without_copies(data: Path, p: Floats, judged: Judged, least: float) -> dict[str, float]:
-    """The same in, macro-F1 over the lines whose words no training line has, and how many those are, out."""
+def _of_clinc(data: Path) -> list[Figure]:
+    """The recipe on CLINC150's own classes; ridge, neighbours and threshold were chosen on validation."""
+    named = rejects.named(data, "test")
+    known = named.truth != clinc.OUT_OF_SCOPE
+    least = rejects.CHOSEN.least
+    rows, others = np.flatnonzero(known), np.flatnonzero(~known)
+    return [
+        Figure(
+            name="clinc_in_scope", value=named.in_scope(least), n=len(rows), tolerance=_TOLERANCE_OF_CLINC,
+            what="figure of the recipe: CLINC150 test, 150 classes, in-scope accuracy, rejects counted wrong",
+            interval=interval(lambda at: named.at(rows[at]).in_scope(least), len(rows)),
+            must=0.94, aim=0.955, floor=".935 (without rejects)", published="BERT .969 (without rejects)",
+        ),
+        Figure(
+            name="clinc_oos_recall", value=named.rejected(least), n=len(others), tolerance=0.015,
+            what="figure of the recipe: CLINC150 test, out-of-scope recall at the same threshold",
+            interval=interval(lambda at: named.at(others[at]).rejected(least), len(others)),
+            must=0.60, aim=0.70, published="BERT .40",
+        ),
+        Figure(
+            name="clinc_in_scope_all", value=named.in_scope(-np.inf), n=len(rows), tolerance=_TOLERANCE_OF_CLINC,
+            what="figure of the recipe: CLINC150 test, in-scope accuracy where nothing is rejected",
+            floor=".935", published="BERT .969",
+        ),
+    ]  # fmt: skip
+
+
+def _without_copies(data: Path, judged: Judged) -> NDArray[np.bool_]:
+    """Which of the lines (n) have words that no training line has."""
     known = {plain(line.text) for line in corpus.lines(data)}
-    new = np.array([plain(text) not in known for text in judged.texts])
-    guess = scores.name_all(p[new], least)
-    return {
-        "n_new": float(new.sum()),
-        "macro_f1_new": scores.macro_f1(judged.truth[new], guess, np.ones(int(new.sum()))),
-    }
+    return np.array([plain(text) not in known for text in judged.texts])
 
 
-def table(p: Floats, judged: Judged, least: float) -> str:
-    """Probabilities, truth and threshold in, the confusion table (rows true, columns named) as Markdown out."""
-    counts = scores.confusion(judged.truth, scores.name_all(p, least))
-    rows = [
-        f"| {intent} | " + " | ".join(str(n) if n else "" for n in row) + " |"
-        for intent, row in zip(INTENTS, counts, strict=True)
-    ]
-    return "\n".join(["| true \\ named | " + " | ".join(INTENTS) + " |", "|---" * (len(INTENTS) + 1) + "|", *rows])
+def _plain(name: str, what: str, value: float, of: NDArray[np.bool_], tolerance: float = _TOLERANCE) -> Figure:
+    return Figure(name=name, what=what, value=value, tolerance=tolerance, n=int(of.sum()))
 
 
 def main() -> None:
-    """Command line in, a table of figures and the confusion table out."""
+    """Command line in, the card's table of figures out."""
     parser = argparse.ArgumentParser(prog="python -m models.text_intent.evaluate", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds clinc150/ and goemotions/")
-    parser.add_argument("--part", choices=("dev", "test"), default="test")
-    parser.add_argument("--models", type=Path, default=MODELS, help="folder of the model folders")
+    parser.add_argument("--write", action="store_true", help="state the figures: figures.json, card, picture, test log")
     given = parser.parse_args()
-    judged = read_test() if given.part == "test" else read_dev(given.data)
-    least = float(load(MODEL, models=given.models).spec.input["none_below"])
-    p = probabilities(judged.texts, given.models)
-    figures = figures_of(p, judged, least)
-    if given.part == "test":
-        figures |= without_copies(given.data, p, judged, least)
-        append_look(given.models / MODEL, figures)
-    for name, value in figures.items():
-        print(f"{name:24} {value:.4f}")
-    print(f"must {MUST}, aim {AIM} for macro_f1\n\n{table(p, judged, least)}")
+    found, p = _judged(given.data)
+    if given.write:
+        folder = MODELS / MODEL
+        pictures.draw(folder, p, read_test().truth, INTENTS)
+        cards.write(folder, found)
+        cards.fill_card(folder)
+        append_look(folder, {figure.name: figure.value for figure in found if not figure.choice})
+    print(cards.table(found))
 
 
 if __name__ == "__main__":

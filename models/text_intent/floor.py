@@ -17,13 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
 from kernels.engines import MODELS
+from models import scores
 from models.text_affect.test_log import append_look
 from models.text_intent import corpus
-from models.text_intent.evaluate import MODEL, Judged, figures_of, probabilities, read_test
+from models.text_intent.evaluate import MODEL, probabilities, read_test
 from models.text_intent.scores import macro_f1
 
 _STRENGTHS = (1.0, 10.0)
-_DRAWS = 1000
 
 Floats = NDArray[np.float64]
 
@@ -36,27 +36,10 @@ def fitted(texts: list[str], truth: NDArray[np.int64], weight: Floats, strength:
     return model.fit(texts, truth, logisticregression__sample_weight=weight)
 
 
-def beaten_by(head: Floats, floor: Floats, judged: Judged) -> dict[str, float]:
-    """Both models' probabilities (n x 10) and the truth in, by how much the head's macro-F1 is higher out.
-
-    With the 95 % interval of a bootstrap over lines, the same lines for both.
-    """
-    random, n = np.random.default_rng(0), len(judged.truth)
-    ours, theirs, even = head.argmax(axis=1), floor.argmax(axis=1), np.ones(n)
-
-    def gain(at: NDArray[np.int64]) -> float:
-        truth, weight = judged.truth[at], even[at]
-        return macro_f1(truth, ours[at], weight) - macro_f1(truth, theirs[at], weight)
-
-    low, high = np.quantile([gain(random.integers(0, n, n)) for _ in range(_DRAWS)], [0.025, 0.975])
-    return {"gain": gain(np.arange(n)), "gain_low": float(low), "gain_high": float(high)}
-
-
 def main() -> None:
     """Command line in, the floor's figures out."""
     parser = argparse.ArgumentParser(prog="python -m models.text_intent.floor", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds clinc150/ and goemotions/")
-    parser.add_argument("--models", type=Path, default=MODELS, help="folder of the model folders")
     given = parser.parse_args()
     lines = corpus.lines(given.data)
     texts, truth = [line.text for line in lines], corpus.indices([line.intent for line in lines])
@@ -71,10 +54,16 @@ def main() -> None:
         print(f"strength {strength}: macro-F1 on unseen families {found[strength]:.4f}", flush=True)
     judged = read_test()
     model = fitted(texts, truth, weight, max(found, key=lambda strength: found[strength]))
-    p = model.predict_proba(judged.texts)
-    floor = {f"floor_{name}": value for name, value in figures_of(p, judged, 0.0).items()}
-    floor |= beaten_by(probabilities(judged.texts, given.models), p, judged)
-    append_look(given.models / MODEL, floor)
+    ours, theirs, n = probabilities(judged.texts).argmax(axis=1), model.predict(judged.texts), len(judged.texts)
+
+    def score_of(guess: NDArray[np.int64]) -> scores.Score:
+        return lambda rows: scores.macro_f1(judged.truth[rows], guess[rows])
+
+    low, high = scores.interval(score_of(theirs), n)
+    ahead = scores.lead(score_of(ours), score_of(theirs), n)
+    floor = {"floor_macro_f1": score_of(theirs)(np.arange(n)), "floor_macro_f1_low": low, "floor_macro_f1_high": high}
+    floor |= {"gain": ahead.value, "gain_low": ahead.low, "gain_high": ahead.high}
+    append_look(MODELS / MODEL, floor)
     for name, value in floor.items():
         print(f"{name:28} {value:.4f}")
 

@@ -36,18 +36,6 @@ def nll(p: Floats, truth: Classes, weight: Floats) -> float:
     return float(-(weight * np.log(p[np.arange(len(p)), truth] + 1e-12)).sum() / weight.sum())
 
 
-def brier(p: Floats, truth: Classes, weight: Floats) -> float:
-    """Weighted mean of the squared distance to the true class, 0 to 2 (Brier 1950)."""
-    return float((weight * ((p - np.eye(len(INTENTS))[truth]) ** 2).sum(axis=1)).sum() / weight.sum())
-
-
-def confusion(truth: Classes, guess: Classes) -> Classes:
-    """Counts (10 x 10): rows are true, columns named."""
-    table = np.zeros((len(INTENTS), len(INTENTS)), dtype=np.int64)
-    np.add.at(table, (truth, guess), 1)
-    return table
-
-
 def choose_threshold(p: Floats, truth: Classes, weight: Floats) -> float:
     """Development probabilities in; the least that an intent needs for the best macro-F1 out, the lowest of ties."""
     found = [macro_f1(truth, name_all(p, least), weight) for least in _THRESHOLDS]

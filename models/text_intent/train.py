@@ -1,8 +1,9 @@
 """Templates, CLINC150, GoEmotions and the frozen text_affect encoder in, models/text_intent out.
 
 `python -m models.text_intent.train --data DIR`. Directions that tell template families and CLINC classes apart
-(`discriminant.py`), a logistic regression on the ten intents in their space, and matrix scaling fitted on lines whose
-family it has not seen. Which layers are read and the penalties are chosen on such lines too; the test lines are not
+(`discriminant.py`), a logistic regression on the ten intents in their space, and matrix scaling fitted on lines it has
+not seen: some of families it has not seen either, some of families it has. How many of which is chosen on development
+lines (`_SHARES`); which layers are read and the penalties were, and `--choose` does it again. The test lines are not
 opened here. Features are kept in --work, so an interrupted run goes on. The lines are drawn with a seed.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +30,10 @@ from models.text_affect.encode import Encoder
 from models.text_intent import corpus, discriminant
 from models.text_intent.corpus import READS
 from models.text_intent.discriminant import Directions
+from models.text_intent.evaluate import MODEL, read_dev
 from models.text_intent.scaling import matrix_scaling
 from models.text_intent.scores import choose_threshold, macro_f1, name_all, nll
 
-MODEL = "text_intent"
 VERSION = "1"
 OPSET = 17
 _WIDTH = 384
@@ -38,6 +41,8 @@ _SETS = {"layers": slice(None), "embedding": slice(-_WIDTH, None)}
 _PENALTIES = (0.1, 0.3)
 _STRENGTHS = (0.3, 1.0, 3.0)
 _STEPS = 500
+_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of the weight that scaling is fitted with, how much lies on lines whose family the scores have seen."""
 
 Floats = NDArray[np.float64]
 
@@ -50,21 +55,29 @@ class Choice(NamedTuple):
     strength: float
 
 
+CHOSEN = Choice("layers", penalty=0.1, strength=0.3)
+"""The best macro-F1 on template families unseen."""
+
+
 class Lines(NamedTuple):
-    """The training lines as numbers: features; intent, weight, fold, group and whether a template's, each (n)."""
+    """The training lines as numbers: features; intent, weight, fold, group and whether a template's, each (n).
+
+    No family stands in two of the `fold`s; the lines of a family stand in all of the `line_fold`s.
+    """
 
     features: NDArray[np.float32]
     truth: NDArray[np.int64]
     weight: Floats
     fold: NDArray[np.int64]
+    line_fold: NDArray[np.int64]
     group: NDArray[np.int64]
     ours: NDArray[np.bool_]
 
     def part(self, chosen: NDArray[np.bool_]) -> Lines:
         """The chosen lines; their groups are numbered anew."""
         group = np.unique(self.group[chosen], return_inverse=True)[1].astype(np.int64)
-        rest = (self.truth[chosen], self.weight[chosen], self.fold[chosen], group, self.ours[chosen])
-        return Lines(self.features[chosen], *rest)
+        folds = (self.fold[chosen], self.line_fold[chosen])
+        return Lines(self.features[chosen], self.truth[chosen], self.weight[chosen], *folds, group, self.ours[chosen])
 
 
 def regression(u: Floats, lines: Lines, strength: float) -> tuple[Floats, Floats]:
@@ -73,36 +86,62 @@ def regression(u: Floats, lines: Lines, strength: float) -> tuple[Floats, Floats
     return fitted.coef_.T, fitted.intercept_
 
 
-def unseen_scores(lines: Lines) -> dict[Choice, Floats]:
-    """Lines in, for every choice the scores (n x 10) of each line by a fit that has not seen its family, out."""
-    scores: dict[Choice, Floats] = {}
-    for fold in range(corpus.FOLDS):
-        out = lines.fold == fold
+def unseen_scores(lines: Lines, fold: NDArray[np.int64], choices: Sequence[Choice]) -> dict[Choice, Floats]:
+    """Lines and their folds in, for every choice each line's scores (n x 10) by a fit without its fold, out."""
+    scores = {choice: np.zeros((len(fold), len(INTENTS))) for choice in choices}
+    for left_out in range(corpus.FOLDS):
+        out = fold == left_out
         rest = lines.part(~out)
-        for reads, columns in _SETS.items():
-            spread = discriminant.scatter(rest.features[:, columns], rest.group)
-            for penalty in _PENALTIES:
-                found = discriminant.directions(spread, penalty)
-                u, judged = (
-                    found.coordinates(rest.features[:, columns]),
-                    found.coordinates(lines.features[out][:, columns]),
-                )
-                for strength in _STRENGTHS:
-                    weights, offset = regression(u, rest, strength)
-                    kept = scores.setdefault(Choice(reads, penalty, strength), np.zeros((len(out), len(INTENTS))))
-                    kept[out] = judged @ weights + offset
-        print(f"fold {fold + 1} of {corpus.FOLDS}", flush=True)
+        spreads = {name: discriminant.scatter(rest.features[:, _SETS[name]], rest.group) for name in _read_by(choices)}
+        for choice in choices:
+            columns = _SETS[choice.reads]
+            found = discriminant.directions(spreads[choice.reads], choice.penalty)
+            weights, offset = regression(found.coordinates(rest.features[:, columns]), rest, choice.strength)
+            scores[choice][out] = found.coordinates(lines.features[out][:, columns]) @ weights + offset
+        print(f"fold {left_out + 1} of {corpus.FOLDS}", flush=True)
     return scores
 
 
-def cross_scaled(scores: Floats, lines: Lines) -> Floats:
-    """Scores of unseen lines in, probabilities out: each fold's by a scaling fitted on the other folds."""
-    p = np.zeros_like(scores)
-    for fold in range(corpus.FOLDS):
-        rest = lines.fold != fold
-        matrix, offset = matrix_scaling(scores[rest], lines.truth[rest], lines.weight[rest])
-        p[~rest] = softmax(scores[~rest] @ matrix + offset)
-    return p
+def _read_by(choices: Sequence[Choice]) -> list[str]:
+    return sorted({choice.reads for choice in choices})
+
+
+class Unseen(NamedTuple):
+    """Scores (n x 10) of the training lines by fits that have not seen their family, and that have."""
+
+    family: Floats
+    line: Floats
+
+    def scaling(self, lines: Lines, share: float, among: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """A share of the weight and the lines to fit on (n) in, map (10 x 10) and offset (10) to logits out."""
+        parts = [(scores[among], part) for scores, part in ((self.family, 1 - share), (self.line, share)) if part]
+        weight = np.concatenate([lines.weight[among] * part for _, part in parts])
+        truth = np.concatenate([lines.truth[among]] * len(parts))
+        return matrix_scaling(np.concatenate([scores for scores, _ in parts]), truth, weight)
+
+    def cross_scaled(self, lines: Lines, share: float) -> Floats:
+        """A share in, probabilities (n x 10) by fits without the line's family, scaled on other folds' lines, out."""
+        p = np.zeros_like(self.family)
+        for fold in range(corpus.FOLDS):
+            matrix, offset = self.scaling(lines, share, lines.fold != fold)
+            p[lines.fold == fold] = softmax(self.family[lines.fold == fold] @ matrix + offset)
+        return p
+
+
+def choose_share(unseen: Unseen, lines: Lines, dev: Floats, dev_truth: NDArray[np.int64]) -> float:
+    """Unseen scores, and scores and classes of CLINC150 validation, in; the share of `_SHARES` to scale with out.
+
+    It has the least sum of NLL on validation, whose classes were seen, and NLL on template families unseen: a person's
+    line is as much like the training lines as the one, or as little as the other.
+    """
+    found: dict[float, float] = {}
+    for share in _SHARES:
+        matrix, offset = unseen.scaling(lines, share, np.ones(len(lines.truth), np.bool_))
+        seen = nll(softmax(dev @ matrix + offset), dev_truth, np.ones(len(dev)))
+        new = nll(unseen.cross_scaled(lines, share)[lines.ours], lines.truth[lines.ours], lines.weight[lines.ours])
+        found[share] = seen + new
+        print(f"share {share}: NLL {seen:.4f} on CLINC150 validation, {new:.4f} on unseen families", flush=True)
+    return min(found, key=lambda share: found[share])
 
 
 def build(found: Directions, weights: Floats, offset: Floats) -> onnx.ModelProto:
@@ -135,41 +174,46 @@ def read(data: Path, encoder: Encoder, work: Path) -> Lines:
         corpus.indices([line.intent for line in lines]),
         corpus.weights(lines),
         corpus.folds(lines),
+        corpus.line_folds(lines),
         corpus.groups(lines, data),
         np.array([corpus.source(line) == "template" for line in lines]),
     )
 
 
-def train(data: Path, models: Path, work: Path, *, threads: int = 2) -> None:
-    """Data folder in; the folder text_intent of `models` is written. Its encoder is the text_affect beside it."""
-    encoder = Encoder(threads=threads, models=models)
-    lines = read(data, encoder, work)
+def choose(lines: Lines) -> None:
+    """Lines in, macro-F1 and NLL of every choice on template families unseen on the terminal out."""
+    choices = [Choice(*made) for made in product(_SETS, _PENALTIES, _STRENGTHS)]
     truth, weight = lines.truth[lines.ours], lines.weight[lines.ours]
-    tried = unseen_scores(lines)
-    judged: dict[Choice, float] = {}
-    for choice, scores in tried.items():
-        p = cross_scaled(scores, lines)[lines.ours]
-        judged[choice] = macro_f1(truth, p.argmax(axis=1), weight)
-        print(f"{choice}: macro-F1 {judged[choice]:.4f}, NLL {nll(p, truth, weight):.4f}", flush=True)
-    best = max(judged, key=lambda choice: judged[choice])
-    p = cross_scaled(tried[best], lines)[lines.ours]
+    for choice, scores in unseen_scores(lines, lines.fold, choices).items():
+        p = Unseen(scores, scores).cross_scaled(lines, 0.0)[lines.ours]
+        print(f"{choice}: macro-F1 {macro_f1(truth, p.argmax(axis=1), weight):.4f}, NLL {nll(p, truth, weight):.4f}")
+
+
+def train(data: Path, models: Path, work: Path, encoder: Encoder) -> None:
+    """Data folder in; the folder text_intent of `models` is written. Its encoder is the text_affect beside it."""
+    lines, dev = read(data, encoder, work), read_dev(data)
+    unseen = Unseen(*(unseen_scores(lines, fold, [CHOSEN])[CHOSEN] for fold in (lines.fold, lines.line_fold)))
+    columns = _SETS[CHOSEN.reads]
+    found = discriminant.directions(discriminant.scatter(lines.features[:, columns], lines.group), CHOSEN.penalty)
+    weights, offset = regression(found.coordinates(lines.features[:, columns]), lines, CHOSEN.strength)
+    on_dev = found.coordinates(corpus.features(dev.texts, encoder, work)[:, columns]) @ weights + offset
+    share = choose_share(unseen, lines, on_dev, dev.truth)
+    scaling, shift = unseen.scaling(lines, share, np.ones(len(lines.truth), np.bool_))
+    p = unseen.cross_scaled(lines, share)[lines.ours]
+    truth, weight = lines.truth[lines.ours], lines.weight[lines.ours]
     threshold = choose_threshold(p, truth, weight)
-    columns = _SETS[best.reads]
-    found = discriminant.directions(discriminant.scatter(lines.features[:, columns], lines.group), best.penalty)
-    weights, offset = regression(found.coordinates(lines.features[:, columns]), lines, best.strength)
-    scaling, shift = matrix_scaling(tried[best], lines.truth, lines.weight)
     matrix = np.zeros((lines.features.shape[1], found.matrix.shape[1]))
     matrix[columns] = found.matrix
     folder = models / MODEL
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(build(found._replace(matrix=matrix), weights @ scaling, offset @ scaling + shift), folder / "model.onnx")
-    write_spec(folder, encoder, best, threshold)
-    kept = macro_f1(truth, name_all(p, threshold), weight)
-    print(f"{folder}: {best}, threshold {threshold:.2f}, macro-F1 on unseen families {kept:.4f}")
+    unseen_f1 = macro_f1(truth, name_all(p, threshold), weight)
+    write_spec(folder, encoder, threshold, {"share": share, "unseen_macro_f1": round(unseen_f1, 4)})
+    print(f"{folder}: share {share}, threshold {threshold:.2f}, macro-F1 on unseen families {unseen_f1:.4f}")
 
 
-def write_spec(folder: Path, encoder: Encoder, chosen: Choice, threshold: float) -> None:
-    """The folder of `model.onnx`, its encoder, and what was chosen in; model.json is written."""
+def write_spec(folder: Path, encoder: Encoder, threshold: float, found: Mapping[str, float]) -> None:
+    """The folder of `model.onnx`, its encoder, and what was chosen and found in; model.json is written."""
     spec = {
         "name": MODEL,
         "version": VERSION,
@@ -182,7 +226,7 @@ def write_spec(folder: Path, encoder: Encoder, chosen: Choice, threshold: float)
             "reads": READS,
             "of": encoder.engine.spec.id,
             "of_sha256": encoder.engine.spec.sha256,
-            "chosen": chosen._asdict(),
+            "chosen": {**CHOSEN._asdict(), **found},
             "none_below": round(threshold, 2),
         },
         "outputs": {"logits": f"n x {len(INTENTS)}"},
@@ -198,8 +242,13 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the model folders")
     parser.add_argument("--work", type=Path, default=Path("build/text_intent"), help="features, kept for the next run")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--choose", action="store_true", help="show what layers and penalties were chosen from")
     given = parser.parse_args()
-    train(given.data, given.models, given.work, threads=given.threads)
+    encoder = Encoder(threads=given.threads, models=given.models)
+    if given.choose:
+        choose(read(given.data, encoder, given.work))
+    else:
+        train(given.data, given.models, given.work, encoder)
 
 
 if __name__ == "__main__":
