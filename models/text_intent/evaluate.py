@@ -32,7 +32,7 @@ from streamer.errors import ModelError
 
 MODEL = "text_intent"
 TEST_LINES = Path(__file__).with_name("test_lines.tsv")
-_TOLERANCE, _TOLERANCE_OF_A_CLASS, _TOLERANCE_OF_CLINC = 0.015, 0.04, 0.005
+_TOLERANCE, _TOLERANCE_OF_A_CLASS, _TOLERANCE_OF_CLINC = 0.015, 0.035, 0.005
 _TOO_MODEST = (
     "it is too modest here (sure of .86, right in .91) and too sure of families unseen (.79, .74 as trained): the test "
     "lines lie between the two. How much of each to calibrate on was chosen on development lines and stays so."
