@@ -74,7 +74,7 @@ def drawn_rows(faces: Faces, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def accuracy(net: nn.Module, faces: Faces, rows: NDArray[np.int64]) -> float:
-    """The share of rows whose majority class the network names, read on one side."""
+    """The share of rows whose most voted class the network names, read on one side."""
     net.eval()
     rows = rows[faces.plurality[rows] >= 0]
     with torch.inference_mode():
