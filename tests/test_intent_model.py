@@ -160,19 +160,21 @@ def test_a_rejected_question_counts_as_wrong_in_scope_and_right_out_of_it() -> N
     assert named.at(np.array([1])).in_scope(0.5) == 0.0
 
 
-def test_questions_are_named_by_their_neighbours_whatever_their_length() -> None:
+def test_questions_are_named_by_the_mean_of_their_nearest_neighbours() -> None:
     random = np.random.default_rng(0)
-    means = random.normal(size=(3, 20)) * 3.0
-    group = np.repeat(np.arange(3), 30)
-    features = (means[group] + random.normal(size=(90, 20))).astype(np.float32)
-    labels = np.array(["a", "b", "c"])[group]
+    corners = np.eye(6, 20) * 6.0
+    corner = np.repeat(np.arange(6), 20)
+    features = (corners[corner] + random.normal(size=(120, 20))).astype(np.float32)
+    labels = np.array(["a", "b", "c", "c", "a", "b"])[corner]
     train = rejects.Part(np.concatenate([features, features[:5] * 0]), np.concatenate([labels, ["oos"] * 5]))
-    asked = np.stack([means[0], means[2], (means[0] + means[1]) / 2]).astype(np.float32)
+    asked = np.concatenate([corners, corners[:1] + corners[1:2]]).astype(np.float32)
     examples = rejects.Examples.of(train)
     assert examples.classes.tolist() == ["a", "b", "c"]
-    for named in examples.name(rejects.Part(asked, np.array(["a", "c", "oos"])), 0.01, (1, 3)):
-        assert named.guess[:2].tolist() == ["a", "c"]
-        assert named.cosine[2] < named.cosine[:2].min()
+    for named in examples.name(rejects.Part(asked, np.array([*"abccab", "oos"])), 1.0, (1, 3)):
+        assert named.in_scope(-1.0) == 1.0
+        assert named.truth[-1] == "oos"
+    cosines = np.array([[0.1, 0.9, 0.5], [0.2, 0.2, -1.0]], np.float32)
+    assert rejects.mean_of_largest(cosines, 2) == pytest.approx([0.7, 0.2])
 
 
 def test_the_threshold_is_the_highest_that_leaves_the_accuracy_that_was_asked_for() -> None:

@@ -102,10 +102,15 @@ class Examples(NamedTuple):
         cosines = [asked @ own[self.group == at].T for at in range(len(self.classes))]
         named = []
         for k in neighbours:
-            near = np.stack([np.partition(to_one, -k, axis=1)[:, -k:].mean(axis=1) for to_one in cosines], axis=1)
+            near = np.stack([mean_of_largest(to_one, k) for to_one in cosines], axis=1)
             guess = self.classes[near.argmax(axis=1)]
             named.append(Named(guess, near.max(axis=1).astype(np.float64), judged.labels))
         return named
+
+
+def mean_of_largest(cosines: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Cosines (n x m) to the m questions of a class in, the mean of the k largest of each row (n) out."""
+    return np.asarray(np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1), np.float32)
 
 
 def named(data: Path, part: clinc.Part, chosen: Chosen = CHOSEN) -> Named:
