@@ -20,8 +20,8 @@ from models import figures as stated
 from models.figures import Figure
 from models.scores import calibration_figures, unweighted_recall
 from models.voice_affect.corpus import Utterance, labels, read_audio, speech_only, split_pieces
-from models.voice_affect.evaluate import FOLDER as EMODB_FOLDER
 from models.voice_affect.evaluate import (
+    FEW,
     OF_FOLDS,
     OF_ONNX,
     RETRAINED,
@@ -31,6 +31,7 @@ from models.voice_affect.evaluate import (
     svm_figures,
     uar_figures,
 )
+from models.voice_affect.evaluate import FOLDER as EMODB_FOLDER
 from models.voice_affect.folds import cross_fitted, read_folds, speakers_by_item, together
 from models.voice_affect_nc.corpus import (
     CHOICES,
@@ -65,7 +66,7 @@ def figures(data: Path) -> list[Figure]:
     )
     found += seed_figures(seeds, truth, actors, of)
     found += svm_figures(p, english, read_folds(FOLDER / "folds_svm.csv", english, CLASSES)[0])
-    found += calibration_figures(p, truth, of=of, tolerance=OF_FOLDS)
+    found += calibration_figures(p, truth, of=of, tolerance=OF_FOLDS, missed=FEW)
     of_label = np.array([LABELS.index(label) for label in label_of_class().values()])
     merged = np.stack([p[:, of_label == k].sum(axis=1) for k in range(len(LABELS))], axis=1)
     value = unweighted_recall(of_label[truth], merged.argmax(axis=1))
@@ -114,7 +115,7 @@ def weights_figures(data: Path, folder: Path) -> list[Figure]:
     p, of = read_weights(english, folder), "weights made by the recipe, RAVDESS actors 17-20, 7 emotions"
     return [
         *uar_figures(p, seven, "uar_weights", of, OF_ONNX, choice=True),
-        *calibration_figures(p, labels(seven), of=of, tolerance=OF_ONNX, prefix="weights_"),
+        *calibration_figures(p, labels(seven), of=of, tolerance=OF_ONNX, prefix="weights_", missed=FEW),
     ]
 
 
