@@ -11,7 +11,7 @@ from kernels.calibration import softmax
 from kernels.engines import MODELS, load, read_spec
 from kernels.intents import INTENTS, NONE
 from models.text_intent import clinc, corpus, discriminant, evaluate, rejects, scores, templates
-from models.text_intent.scaling import matrix_scaling
+from models.text_intent.scaling import matrix_scaling, with_nearness
 from models.text_intent.templates import Line
 from streamer.errors import ModelError
 
@@ -138,6 +138,17 @@ def test_matrix_scaling_finds_the_scale_that_probabilities_need() -> None:
     truth = (softmax(logits).cumsum(axis=1) < random.random((4000, 1))).sum(axis=1)
     matrix, offset = matrix_scaling(logits * 7.0 + 3.0, truth, np.ones(4000))
     assert np.abs(softmax((logits * 7.0 + 3.0) @ matrix + offset) - softmax(logits)).mean() < 0.02  # noqa: PLR2004
+
+
+def test_scaling_may_trust_scores_more_the_nearer_a_line_is() -> None:
+    random = np.random.default_rng(0)
+    scores_, near = random.normal(size=(6000, 3)), random.random(6000)
+    logits = scores_ * (0.5 + 3.0 * near[:, None])
+    truth = (softmax(logits).cumsum(axis=1) < random.random((6000, 1))).sum(axis=1)
+    x = with_nearness(scores_, near)
+    matrix, offset = matrix_scaling(x, truth, np.ones(6000), classes=3)
+    assert matrix.shape == (7, 3)
+    assert np.abs(softmax(x @ matrix + offset) - softmax(logits)).mean() < 0.02  # noqa: PLR2004
 
 
 def test_figures_count_what_they_say() -> None:

@@ -33,10 +33,6 @@ from streamer.errors import ModelError
 MODEL = "text_intent"
 TEST_LINES = Path(__file__).with_name("test_lines.tsv")
 _TOLERANCE, _TOLERANCE_OF_A_CLASS, _TOLERANCE_OF_CLINC = 0.015, 0.035, 0.005
-_TOO_MODEST = (
-    "it is too modest here (sure of .86, right in .91) and too sure of families unseen (.79, .74 as trained): the test "
-    "lines lie between the two. How much of each to calibrate on was chosen on development lines and stays so."
-)
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +91,7 @@ def _judged(data: Path) -> tuple[list[Figure], Floats]:
     p = probabilities(test.texts)
     least = float(load(MODEL).spec.input["none_below"])
     found = _of_test(test, name_all(p, least), _without_copies(data, test))
-    found += calibration_figures(p, test.truth, of="the 300 lines", tolerance=_TOLERANCE, missed=_TOO_MODEST)
+    found += calibration_figures(p, test.truth, of="the 300 lines", tolerance=_TOLERANCE)
     found += _of_clinc(data)
     dev = read_dev(data)
     refuse_trained(data, dev.texts)

@@ -1,6 +1,7 @@
 """Scores of unseen lines, their classes and weights in, the map from scores to calibrated logits out.
 
-Matrix scaling (Guo et al. 2017): multinomial logistic regression of the class on the scores of all classes.
+Matrix scaling (Guo et al. 2017): multinomial logistic regression of the class on the scores of all classes. Where the
+scores mean more the nearer a line is to what was learned, they go in twice: as they are, and times that nearness.
 """
 
 from __future__ import annotations
@@ -16,37 +17,45 @@ _PENALTY = 1e-4
 _STILL = 1e-7
 
 
-def matrix_scaling(scores: Floats, truth: NDArray[np.int64], weight: Floats) -> tuple[Floats, Floats]:
-    """Scores (n x k), classes (n) and weights (n) in; the map (k x k) and offset (k) to logits out.
+def with_nearness(scores: Floats, near: Floats) -> Floats:
+    """Scores (n x k) and how near each line is (n) in; scores, nearness, and their products (n x 2k + 1) out."""
+    return np.concatenate([scores, near[:, None], scores * near[:, None]], axis=1)
 
-    With a slight penalty on standardized scores, by Newton's method with halved steps; k is small, so the Hessian
-    ((k+1)k square) is solved whole.
+
+def matrix_scaling(
+    scores: Floats, truth: NDArray[np.int64], weight: Floats, classes: int | None = None
+) -> tuple[Floats, Floats]:
+    """Scores (n x d), classes (n) and weights (n) in; the map (d x k) and offset (k) to logits out.
+
+    With a slight penalty on standardized scores, by Newton's method with halved steps; k, the number of `classes`
+    (default d), is small, so the Hessian ((d+1)k square) is solved whole.
     """
-    n, k = scores.shape
+    n, d = scores.shape
+    k = classes or d
     mean, spread = scores.mean(axis=0), scores.std(axis=0) + 1e-9
     x = np.concatenate([(scores - mean) / spread, np.ones((n, 1))], axis=1)
-    share, hot, size = weight / weight.sum(), np.eye(k)[truth], (k + 1) * k
+    share, hot, size = weight / weight.sum(), np.eye(k)[truth], (d + 1) * k
 
     def loss(b: Floats) -> float:
         chosen = softmax(x @ b)[np.arange(n), truth]
         return float(-(share * np.log(chosen + 1e-12)).sum() + _PENALTY * (b**2).sum() / 2)
 
-    b = np.zeros((k + 1, k))
+    b = np.zeros((d + 1, k))
     before = loss(b)
     for _ in range(_NEWTON_STEPS):
         p = softmax(x @ b)
         slope = (x * share[:, None]).T @ (p - hot) + _PENALTY * b
-        hessian = np.zeros((k + 1, k, k + 1, k))
+        hessian = np.zeros((d + 1, k, d + 1, k))
         for i in range(k):
-            for j in range(k):
+            for j in range(i + 1):
                 curve = share * p[:, i] * ((i == j) - p[:, j])
-                hessian[:, i, :, j] = (x * curve[:, None]).T @ x
+                hessian[:, i, :, j] = hessian[:, j, :, i] = (x * curve[:, None]).T @ x
         curved = hessian.reshape(size, size) + _PENALTY * np.eye(size)
-        step = np.linalg.solve(curved, slope.reshape(size)).reshape(k + 1, k)
+        step = np.linalg.solve(curved, slope.reshape(size)).reshape(d + 1, k)
         while (after := loss(b - step)) > before and np.abs(step).max() > _STILL:
             step /= 2
         b, gained, before = b - step, before - after, after
         if gained < _STILL:
             break
-    matrix = b[:k] / spread[:, None]
-    return matrix, b[k] - mean @ matrix
+    matrix = b[:d] / spread[:, None]
+    return matrix, b[d] - mean @ matrix

@@ -31,7 +31,7 @@ from models.text_intent import corpus, discriminant
 from models.text_intent.corpus import READS
 from models.text_intent.discriminant import Directions
 from models.text_intent.evaluate import MODEL, read_dev
-from models.text_intent.scaling import matrix_scaling
+from models.text_intent.scaling import matrix_scaling, with_nearness
 from models.text_intent.scores import choose_threshold, macro_f1, name_all, nll
 
 VERSION = "1"
@@ -41,7 +41,7 @@ _SETS = {"layers": slice(None), "embedding": slice(-_WIDTH, None)}
 _PENALTIES = (0.1, 0.3)
 _STRENGTHS = (0.3, 1.0, 3.0)
 _STEPS = 500
-_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_SHARES = (0.0, 0.3, 0.5, 0.7)
 """Of the weight that scaling is fitted with, how much lies on lines whose family the scores have seen."""
 
 Floats = NDArray[np.float64]
@@ -86,9 +86,27 @@ def regression(u: Floats, lines: Lines, strength: float) -> tuple[Floats, Floats
     return fitted.coef_.T, fitted.intercept_
 
 
-def unseen_scores(lines: Lines, fold: NDArray[np.int64], choices: Sequence[Choice]) -> dict[Choice, Floats]:
-    """Lines and their folds in, for every choice each line's scores (n x 10) by a fit without its fold, out."""
-    scores = {choice: np.zeros((len(fold), len(INTENTS))) for choice in choices}
+class Scored(NamedTuple):
+    """Scores (n x 10) of lines, and the cosine of each (n) to the nearest group of those that were learned from."""
+
+    scores: Floats
+    near: Floats
+
+    def features(self) -> Floats:
+        """What scaling reads (n x 21)."""
+        return with_nearness(self.scores, self.near)
+
+
+def scored(found: Directions, weights: Floats, offset: Floats, features: NDArray[np.float32]) -> Scored:
+    """Directions, a regression in their space, and features (n x d) in, what it makes of them out."""
+    u = found.coordinates(features)
+    return Scored(u @ weights + offset, (u @ found.prototypes.T).max(axis=1))
+
+
+def unseen_scores(lines: Lines, fold: NDArray[np.int64], choices: Sequence[Choice]) -> dict[Choice, Scored]:
+    """Lines and their folds in, for every choice each line's scores by a fit without its fold, out."""
+    n = len(fold)
+    made = {choice: Scored(np.zeros((n, len(INTENTS))), np.zeros(n)) for choice in choices}
     for left_out in range(corpus.FOLDS):
         out = fold == left_out
         rest = lines.part(~out)
@@ -96,10 +114,11 @@ def unseen_scores(lines: Lines, fold: NDArray[np.int64], choices: Sequence[Choic
         for choice in choices:
             columns = _SETS[choice.reads]
             found = discriminant.directions(spreads[choice.reads], choice.penalty)
-            weights, offset = regression(found.coordinates(rest.features[:, columns]), rest, choice.strength)
-            scores[choice][out] = found.coordinates(lines.features[out][:, columns]) @ weights + offset
+            fitted = regression(found.coordinates(rest.features[:, columns]), rest, choice.strength)
+            part = scored(found, *fitted, lines.features[out][:, columns])
+            made[choice].scores[out], made[choice].near[out] = part
         print(f"fold {left_out + 1} of {corpus.FOLDS}", flush=True)
-    return scores
+    return made
 
 
 def _read_by(choices: Sequence[Choice]) -> list[str]:
@@ -107,28 +126,29 @@ def _read_by(choices: Sequence[Choice]) -> list[str]:
 
 
 class Unseen(NamedTuple):
-    """Scores (n x 10) of the training lines by fits that have not seen their family, and that have."""
+    """The training lines by fits that have not seen their family, and by fits that have, but not the line."""
 
-    family: Floats
-    line: Floats
+    family: Scored
+    line: Scored
 
     def scaling(self, lines: Lines, share: float, among: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """A share of the weight and the lines to fit on (n) in, map (10 x 10) and offset (10) to logits out."""
-        parts = [(scores[among], part) for scores, part in ((self.family, 1 - share), (self.line, share)) if part]
+        """A share of the weight and the lines to fit on (n) in, map (21 x 10) and offset (10) to logits out."""
+        parts = [(of.features()[among], part) for of, part in ((self.family, 1 - share), (self.line, share)) if part]
         weight = np.concatenate([lines.weight[among] * part for _, part in parts])
         truth = np.concatenate([lines.truth[among]] * len(parts))
-        return matrix_scaling(np.concatenate([scores for scores, _ in parts]), truth, weight)
+        return matrix_scaling(np.concatenate([x for x, _ in parts]), truth, weight, len(INTENTS))
 
     def cross_scaled(self, lines: Lines, share: float) -> Floats:
         """A share in, probabilities (n x 10) by fits without the line's family, scaled on other folds' lines, out."""
-        p = np.zeros_like(self.family)
+        x = self.family.features()
+        p = np.zeros_like(self.family.scores)
         for fold in range(corpus.FOLDS):
             matrix, offset = self.scaling(lines, share, lines.fold != fold)
-            p[lines.fold == fold] = softmax(self.family[lines.fold == fold] @ matrix + offset)
+            p[lines.fold == fold] = softmax(x[lines.fold == fold] @ matrix + offset)
         return p
 
 
-def choose_share(unseen: Unseen, lines: Lines, dev: Floats, dev_truth: NDArray[np.int64]) -> float:
+def choose_share(unseen: Unseen, lines: Lines, dev: Scored, dev_truth: NDArray[np.int64]) -> float:
     """Unseen scores, and scores and classes of CLINC150 validation, in; the share of `_SHARES` to scale with out.
 
     It has the least sum of NLL on validation, whose classes were seen, and NLL on template families unseen: a person's
@@ -137,25 +157,49 @@ def choose_share(unseen: Unseen, lines: Lines, dev: Floats, dev_truth: NDArray[n
     found: dict[float, float] = {}
     for share in _SHARES:
         matrix, offset = unseen.scaling(lines, share, np.ones(len(lines.truth), np.bool_))
-        seen = nll(softmax(dev @ matrix + offset), dev_truth, np.ones(len(dev)))
+        seen = nll(softmax(dev.features() @ matrix + offset), dev_truth, np.ones(len(dev_truth)))
         new = nll(unseen.cross_scaled(lines, share)[lines.ours], lines.truth[lines.ours], lines.weight[lines.ours])
         found[share] = seen + new
         print(f"share {share}: NLL {seen:.4f} on CLINC150 validation, {new:.4f} on unseen families", flush=True)
     return min(found, key=lambda share: found[share])
 
 
-def build(found: Directions, weights: Floats, offset: Floats) -> onnx.ModelProto:
-    """Directions (d x r), weights (r x 10) and offset (10) in, a checked model out: `layers` to `logits` (n x 10)."""
-    tensors = {"directions": found.matrix, "origin": found.offset, "weights": weights, "offset": offset}
+class Head(NamedTuple):
+    """Directions, a regression (r x 10, 10) in their space, and the scaling (21 x 10, 10) of what it says."""
+
+    found: Directions
+    weights: Floats
+    offset: Floats
+    scaling: Floats
+    shift: Floats
+
+
+def build(head: Head) -> onnx.ModelProto:
+    """A head in, a checked model out: `layers` (n x d) to `logits` (n x 10)."""
+    k = len(INTENTS)
+    plain, near, both = head.scaling[:k], head.scaling[k : k + 1], head.scaling[k + 1 :]
+    tensors = {
+        "directions": head.found.matrix, "origin": head.found.offset, "weights": head.weights, "offset": head.offset,
+        "groups": head.found.prototypes.T, "plain": plain, "shift": head.shift, "near": near, "both": both,
+    }  # fmt: skip
     nodes = [
         helper.make_node("Gemm", [READS, "directions", "origin"], ["coordinates"]),
         helper.make_node("ReduceL2", ["coordinates"], ["length"], axes=[1], keepdims=1),
         helper.make_node("Div", ["coordinates", "length"], ["angles"]),
-        helper.make_node("Gemm", ["angles", "weights", "offset"], ["logits"]),
+        helper.make_node("Gemm", ["angles", "weights", "offset"], ["scores"]),
+        helper.make_node("MatMul", ["angles", "groups"], ["cosines"]),
+        helper.make_node("ReduceMax", ["cosines"], ["nearness"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["scores", "nearness"], ["products"]),
+        helper.make_node("Gemm", ["scores", "plain", "shift"], ["from_scores"]),
+        helper.make_node("MatMul", ["nearness", "near"], ["from_nearness"]),
+        helper.make_node("MatMul", ["products", "both"], ["from_products"]),
+        helper.make_node("Sum", ["from_scores", "from_nearness", "from_products"], ["logits"]),
     ]
-    features = helper.make_tensor_value_info(READS, TensorProto.FLOAT, ["n", len(found.matrix)])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(INTENTS)])
-    constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()]
+    features = helper.make_tensor_value_info(READS, TensorProto.FLOAT, ["n", len(head.found.matrix)])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", k])
+    constants = [
+        numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name) for name, value in tensors.items()
+    ]
     model = helper.make_model(
         helper.make_graph(nodes, MODEL, [features], [logits], constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -184,8 +228,8 @@ def choose(lines: Lines) -> None:
     """Lines in, macro-F1 and NLL of every choice on template families unseen on the terminal out."""
     choices = [Choice(*made) for made in product(_SETS, _PENALTIES, _STRENGTHS)]
     truth, weight = lines.truth[lines.ours], lines.weight[lines.ours]
-    for choice, scores in unseen_scores(lines, lines.fold, choices).items():
-        p = Unseen(scores, scores).cross_scaled(lines, 0.0)[lines.ours]
+    for choice, made in unseen_scores(lines, lines.fold, choices).items():
+        p = Unseen(made, made).cross_scaled(lines, 0.0)[lines.ours]
         print(f"{choice}: macro-F1 {macro_f1(truth, p.argmax(axis=1), weight):.4f}, NLL {nll(p, truth, weight):.4f}")
 
 
@@ -196,7 +240,7 @@ def train(data: Path, models: Path, work: Path, encoder: Encoder) -> None:
     columns = _SETS[CHOSEN.reads]
     found = discriminant.directions(discriminant.scatter(lines.features[:, columns], lines.group), CHOSEN.penalty)
     weights, offset = regression(found.coordinates(lines.features[:, columns]), lines, CHOSEN.strength)
-    on_dev = found.coordinates(corpus.features(dev.texts, encoder, work)[:, columns]) @ weights + offset
+    on_dev = scored(found, weights, offset, corpus.features(dev.texts, encoder, work)[:, columns])
     share = choose_share(unseen, lines, on_dev, dev.truth)
     scaling, shift = unseen.scaling(lines, share, np.ones(len(lines.truth), np.bool_))
     p = unseen.cross_scaled(lines, share)[lines.ours]
@@ -206,7 +250,8 @@ def train(data: Path, models: Path, work: Path, encoder: Encoder) -> None:
     matrix[columns] = found.matrix
     folder = models / MODEL
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(build(found._replace(matrix=matrix), weights @ scaling, offset @ scaling + shift), folder / "model.onnx")
+    head = Head(found._replace(matrix=matrix), weights, offset, scaling, shift)
+    onnx.save(build(head), folder / "model.onnx")
     unseen_f1 = macro_f1(truth, name_all(p, threshold), weight)
     write_spec(folder, encoder, threshold, {"share": share, "unseen_macro_f1": round(unseen_f1, 4)})
     print(f"{folder}: share {share}, threshold {threshold:.2f}, macro-F1 on unseen families {unseen_f1:.4f}")
