@@ -41,6 +41,7 @@ from models.voice_affect.gate import gate_figures
 FOLDER = Path(__file__).resolve().parent
 OF_FOLDS, OF_ONNX = 0.0005, 0.01
 RETRAINED = "retrained_as_before"
+FEW = "one temperature, fitted on few other speakers, is all that was fitted; more would fit the speakers"
 
 Floats = NDArray[np.float32]
 
@@ -153,7 +154,7 @@ def figures(data: Path) -> list[Figure]:
     )  # fmt: skip
     found += seed_figures(seeds, truth, speakers, left_out)
     found += svm_figures(p, german, read_folds(FOLDER / "folds_svm.csv", german, LABELS)[0])
-    found += calibration_figures(p, truth, of="EmoDB, speakers left out", tolerance=OF_FOLDS)
+    found += calibration_figures(p, truth, of="EmoDB, speakers left out", tolerance=OF_FOLDS, missed=FEW)
     engine = load("voice_affect", threads=1)
     unheard = [u for u in german if u.speaker == DEMO_SPEAKER]
     found += uar_figures(read(engine, unheard), unheard, "uar_speaker_13", "shipped ONNX, EmoDB's speaker 13", OF_ONNX)
