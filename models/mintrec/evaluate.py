@@ -24,7 +24,7 @@ from models.text_affect.encode import Encoder
 from models.text_affect.test_log import append_look
 
 MODEL = "mintrec"
-_TOLERANCE = 0.01
+_TOLERANCE = 0.02  # a CPU that multiplies in other widths was seen to move macro-F1 by .011
 _MISSED = (
     "it is calibrated on train alone, each line by a fit without it, and finds dev and test harder: sure of .69, right "
     "in .65. Leaving out whole episodes, or lines that occur twice, gave the same on dev. No weights ship."
