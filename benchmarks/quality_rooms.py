@@ -74,7 +74,9 @@ class Room:
 def find_rooms(package: str) -> dict[str, Path]:
     """A package's name to its model folders, by name: those that state figures, and those that should."""
     root = Path(str(importlib.import_module(package).__file__)).parent
-    holding = {path.parent for file in (figures.FIGURES, "model.json") for path in root.glob(f"*/{file}")}
+    holding = {
+        path.parent for file in (figures.FIGURES, "model.json", "evaluate.py") for path in root.glob(f"*/{file}")
+    }
     return {folder.name: folder for folder in sorted(holding)}
 
 

@@ -126,17 +126,22 @@ def test_a_card_may_not_lower_the_bound_that_evaluate_knows(add: Add, run: Run) 
     assert "its must is stated as 0.5, evaluate has 0.6" in told
 
 
-def test_a_room_that_breaks_is_told_with_its_place_and_stops_no_other(add: Add, run: Run) -> None:
+def test_a_room_that_breaks_is_told_with_its_place_and_stops_no_other(
+    add: Add, run: Run, tmp_path: Path, package: str
+) -> None:
     add("broken", RIGHT, code=EVALUATE.replace("answers.txt", "nowhere.txt"))
     add("garbled", RIGHT, code="figures =")
     add("listless").joinpath("figures.json").write_text("{}")
+    add("bare")
     add("silent").joinpath("model.json").write_text("{}")
+    (tmp_path / package / "silent" / "evaluate.py").unlink()
     add("whole", RIGHT)
     code, told = run()
     assert code == 1
     assert re.search(r"- broken: figures: FileNotFoundError: .*nowhere.txt.* \(evaluate.py, line 6\)", told)
     assert "- garbled: evaluate can't be imported: SyntaxError" in told
     assert "- listless: figures.json is not a list of figures" in told
+    assert "- bare: has no figures.json" in told
     assert "- silent: has no figures.json: `evaluate --write` makes it" in told
     assert "whole: 1 of 1 figures reproduced" in told
 
