@@ -110,7 +110,7 @@ def _skipped(rooms: Sequence[Room]) -> list[str]:
         lines += [
             f"- {room.name} {c.figure.name}: {c.skipped} is not installed"
             for c in room.comparisons
-            if absent(c.figure.name) and c.skipped
+            if c.skipped and c.skipped == absent(c.figure.name)
         ]
     return lines
 

@@ -152,9 +152,10 @@ def test_a_name_stated_or_found_twice_is_wrong(add: Add, run: Run) -> None:
 
 
 def test_times_and_training_are_left_out_visibly_where_nobody_asks_for_them(add: Add, run: Run) -> None:
-    add("fast", RIGHT, MS, code=EVALUATE + SPEED + RETRAIN)
+    add("fast", RIGHT, MS, replace(MS, name="times_torch"), code=EVALUATE + SPEED + RETRAIN)
     code, told = run("--without-speed", "--without-retraining")
     assert code == 0
+    assert "is not installed" not in told
     assert "- fast, speed: not asked for" in told
     assert "- fast, retraining: not asked for" in told
     assert "fast: 1 of 1 figures reproduced" in told
