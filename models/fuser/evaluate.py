@@ -127,7 +127,8 @@ def main() -> None:
     if given.write:
         stated.write(FOLDER, found)
         stated.fill_card(FOLDER)
-        pictures.draw(FOLDER, answers["gate"], judged.truth, SEVEN)
+        said = fusers.sayable(fusers.evidence(judged))
+        pictures.draw(FOLDER, answers["gate"][said], judged.truth[said], SEVEN)
 
 
 if __name__ == "__main__":

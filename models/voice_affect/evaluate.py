@@ -39,7 +39,7 @@ from models.voice_affect.folds import HeardItemError, cross_fitted, read_folds, 
 from models.voice_affect.gate import gate_figures
 
 FOLDER = Path(__file__).resolve().parent
-OF_FOLDS, OF_ONNX = 0.0005, 0.01
+OF_FOLDS, OF_ONNX, OF_FEW = 0.0005, 0.01, 0.045
 RETRAINED = "retrained_as_before"
 FEW = "one temperature, fitted on few other speakers, is all that was fitted; more would fit the speakers"
 
@@ -157,7 +157,7 @@ def figures(data: Path) -> list[Figure]:
     found += calibration_figures(p, truth, of="EmoDB, speakers left out", tolerance=OF_FOLDS, missed=FEW)
     engine = load("voice_affect", threads=1)
     unheard = [u for u in german if u.speaker == DEMO_SPEAKER]
-    found += uar_figures(read(engine, unheard), unheard, "uar_speaker_13", "shipped ONNX, EmoDB's speaker 13", OF_ONNX)
+    found += uar_figures(read(engine, unheard), unheard, "uar_speaker_13", "shipped ONNX, EmoDB's speaker 13", OF_FEW)
     if (data / "ravdess" / "index.csv").exists():
         english = ravdess(data)
         q, of = read(engine, english), "shipped ONNX, RAVDESS actors 1-16"
