@@ -366,7 +366,8 @@ async def test_after_a_withdrawal_no_window_says_what_was_asked() -> None:
         await evening.settle(sense, fuse)
     await sense.stop()
     await fuse.stop()
-    before, after = [], []
+    before: list[AffectEvent] = []
+    after: list[AffectEvent] = []
     for event in evening.said("affect_events"):
         (before if event.window_end_ms <= AT_MS + 3500 else after).append(event)
     assert any(named(event.intents or {}, 0.3) == "change" for event in before)
