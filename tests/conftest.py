@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from kernels import engines
 from streamer.broker import Broker, Consumer, TopicSpec, TransactionalProducer
@@ -19,6 +21,11 @@ from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import load_settings
 from tests.broker_steps import PARTITIONS, MakeBroker, Own, Send
 from tests.media_witness import put_media
+
+# What may land must not hang on a draw: each run tries the same examples. HYPOTHESIS_PROFILE=deep draws others.
+settings.register_profile("same", derandomize=True)
+if os.environ.get("HYPOTHESIS_PROFILE") != "deep":
+    settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
