@@ -24,9 +24,9 @@ class Table(NamedTuple):
         return np.asarray(np.interp(seen, self.at, self.factors))
 
 
-SPEECH_S = Table((0.4, 0.6, 0.8, 1.0, 1.5, 2.5), (0.73, 0.73, 0.73, 0.8, 0.9, 1.0))
+SPEECH_S = Table((0.4, 0.6, 0.8, 1.0, 1.5, 2.5), (0.69, 0.71, 0.79, 0.82, 0.91, 0.99))
 RANGE_DB = Table((4.0, 8.0, 12.0, 18.0, 25.0), (1.0, 1.0, 1.0, 1.0, 1.0))
-CLIPPED = Table((0.0, 0.01, 0.05, 0.2), (1.0, 1.0, 1.0, 0.97))
+CLIPPED = Table((0.0, 0.01, 0.05, 0.2), (1.0, 1.0, 0.99, 0.96))
 """Networks trained on noisy and clipped copies say themselves how much less sure they are; of too little speech not."""
 
 

@@ -294,9 +294,10 @@ async def test_it_refuses_to_open_without_a_declared_use() -> None:
 
 def test_poor_sound_lowers_confidence_and_never_below_chance() -> None:
     good = {"speech_s": 3.0, "range_db": 40.0, "clipped": 0.0}
-    assert confidence(0.9, 4, good) == 0.9
+    best = confidence(0.9, 4, good)
+    assert 0.88 < best <= 0.9
     for worse in ({"speech_s": 0.6}, {"speech_s": 1.2, "range_db": 6.0}, {"clipped": 0.3}):
-        assert 0.25 <= confidence(0.9, 4, {**good, **worse}) < 0.9
+        assert 0.25 <= confidence(0.9, 4, {**good, **worse}) < best
 
 
 @pytest.mark.parametrize(

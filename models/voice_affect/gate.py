@@ -1,8 +1,9 @@
 """`python -m models.voice_affect.gate --data DIR`: how far short, noisy or clipped speech is to be trusted, fitted.
 
-EmoDB's utterances are cut short, put under noise and clipped, and heard by the networks of seed 0 that never heard
-their speaker (`train` left them under --work). Each answer goes to gate.csv: condition, what `sense_voice` sees of its
-quality, the top class's calibrated p, and whether it was right. `fit` finds the tables of `kernels/speech_trust.py`.
+EmoDB's utterances are cut short, put under noise and clipped, and heard by what ships, networks of every seed together,
+as `train` left them under --work without the speaker. Each answer goes to gate.csv: condition, what `sense_voice` sees
+of its quality, the top class's calibrated p, and whether it was right. `fit` finds the tables of
+`kernels/speech_trust.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kernels.speech_trust import CLIPPED, RANGE_DB, SPEECH_S, Table
 from models.figures import Figure
 from models.voice_affect.augment import add_noise
 from models.voice_affect.corpus import LABELS, emodb, labels, read_audio
-from models.voice_affect.folds import cross_fitted_temperatures, read_folds
+from models.voice_affect.folds import cross_fitted_temperatures, read_folds, together
 
 FOLDER = Path(__file__).resolve().parent
 CONDITIONS: dict[str, tuple[float, float | None, float]] = {
@@ -34,7 +35,6 @@ CONDITIONS: dict[str, tuple[float, float | None, float]] = {
 }  # fmt: skip
 """Name to seconds from the onset, signal-to-noise ratio in dB (None: as recorded), and share of samples clipped."""
 CHANCE = 0.25
-SEED = 0
 _FRAME = 320
 _SHORT = [name for name, (_, snr_db, clipped) in CONDITIONS.items() if snr_db is None and not clipped]
 
@@ -64,11 +64,12 @@ def speech_seconds(samples: Floats) -> float:
 
 
 class Answers:
-    """gate.csv, one entry for each answer: condition, quality, p of the top class, whether it was right."""
+    """gate.csv, one entry for each answer: item, condition, quality, p of the top class, whether it was right."""
 
     def __init__(self, path: Path = FOLDER / "gate.csv") -> None:
         with path.open(encoding="utf-8", newline="") as handle:
             rows = list(csv.DictReader(handle))
+        self.item = np.array([row["item"] for row in rows])
         self.condition = np.array([row["condition"] for row in rows])
         self.speech_s, self.range_db, self.clipped, self.top = (
             np.array([float(row[name]) for row in rows]) for name in ("speech_s", "range_db", "clipped", "top")
@@ -140,25 +141,27 @@ def listen_to(data: Path, work: Path, out: Path) -> None:
     """EmoDB under every condition, heard by the networks in `work` that never heard its speakers, to gate.csv."""
     import torch
 
-    from models.voice_affect.train import RECIPE
+    from models.voice_affect.network import Together
+    from models.voice_affect.train import RECIPE, SEEDS
 
     german = emodb(data)
     truth, speakers = labels(german), np.array([u.speaker for u in german])
-    logits = read_folds(FOLDER / "folds.csv", german, LABELS)[SEED]
-    temperatures = cross_fitted_temperatures(logits, truth, speakers)
+    seeds = read_folds(FOLDER / "folds.csv", german, LABELS)
+    temperatures = cross_fitted_temperatures(together(seeds), truth, speakers)
     with out.open("w", encoding="utf-8", newline="") as handle:
         rows = csv.writer(handle, lineterminator="\n")
         rows.writerow(["item", "condition", "speech_s", "range_db", "clipped", "top", "right"])
         for speaker in np.unique(speakers):
-            network = RECIPE.network()
-            network.load_state_dict(torch.load(work / f"without-{speaker}-seed-{SEED}.pt", weights_only=True))
-            network.eval()
+            members = [RECIPE.network() for _ in SEEDS]
+            for seed, member in zip(SEEDS, members, strict=True):
+                member.load_state_dict(torch.load(work / f"without-{speaker}-seed-{seed}.pt", weights_only=True))
+            networks = Together(members).eval()
             for at in np.flatnonzero(speakers == speaker):
                 rng, samples = np.random.default_rng([5, int(at)]), read_audio(german[at].path)
                 pieces = [listen(degrade(samples, condition, rng)) for condition in CONDITIONS.values()]
                 x, mask = (torch.from_numpy(a) for a in stack_pieces([voice_features(piece) for piece in pieces]))
                 with torch.no_grad():
-                    answers = softmax(network(x, mask)[0].numpy(), temperatures[speaker])
+                    answers = softmax(networks(x, mask)[0].numpy(), temperatures[speaker])
                 for name, piece, answer in zip(CONDITIONS, pieces, answers, strict=True):
                     sound, right = describe_sound(piece), int(answer.argmax() == truth[at])
                     quality = f"{speech_seconds(piece.samples):.2f}", f"{sound.range_db:.1f}", f"{sound.clipped:.4f}"
