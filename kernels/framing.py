@@ -216,12 +216,22 @@ def emotions(
         return p, np.ones(len(p))
     merge = merging(spec)
     named = merge.any(axis=1)
-    return softmax(logits[:, named], temperature) @ merge[named], np.asarray(p[:, named].sum(axis=1))
+    return by_label(softmax(logits[:, named], temperature), merge[named]), np.asarray(p[:, named].sum(axis=1))
 
 
 def merging(spec: ModelSpec) -> NDArray[np.float64]:
-    """A spec with `classes` to (k, labels): 1 where a class counts towards a label."""
-    return np.array([[float(label == to) for label in spec.labels] for to in spec.classes.values()])
+    """A spec with `classes` to (k, labels): 1 where a class counts towards a label, or the share that stands there."""
+    said = [to if isinstance(to, dict) else {to: 1.0} for to in spec.classes.values()]
+    return np.array([[float(shares.get(label, 0.0)) for label in spec.labels] for shares in said])
+
+
+def by_label(p: NDArray[np.float64], merge: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of classes (n, k) to those of labels (n, labels), rows sum to 1, by `merging`'s matrix.
+
+    With shares this is Bayes, for classes drawn equally often in training: p(label) ~ sum_k p_k P(k | label).
+    """
+    found = p @ merge
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def _framing(spec: ModelSpec, modality: str, kind: Any) -> Any:

@@ -10,7 +10,7 @@ these two and all of neutral are set by us. Axes are taken as independent within
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 Vad = tuple[float, float, float]
@@ -42,22 +42,6 @@ def vad_of(emotions: Mapping[str, float]) -> Vad:
     return v, a, d
 
 
-def spread(emotions: Mapping[str, float]) -> Vad:
-    """Probabilities of emotions in, the standard deviation of their mixture along each axis out.
-
-    Law of total variance: the words' own variances and the variance between the words.
-    """
-    mean = vad_of(emotions)
-
-    def deviation(axis: int) -> float:
-        parts = (
-            p * (WORDS[n].deviation[axis] ** 2 + (WORDS[n].mean[axis] - mean[axis]) ** 2) for n, p in emotions.items()
-        )
-        return math.sqrt(math.fsum(parts))
-
-    return deviation(0), deviation(1), deviation(2)
-
-
 def emotions_of(vad: Vad, prior: Mapping[str, float], error: Vad = (0.0, 0.0, 0.0)) -> dict[str, float]:
     """A place in the space in, the probability of each emotion in `prior` out (Bayes: prior times density, to sum 1).
 
@@ -75,3 +59,14 @@ def emotions_of(vad: Vad, prior: Mapping[str, float], error: Vad = (0.0, 0.0, 0.
     weights = {name: math.exp(log - top) for name, log in logs.items()}
     total = math.fsum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
+
+
+def said_of(words: Sequence[str], shown: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Words that can be said and emotions that are shown in, how probable each word is of each of these out.
+
+    {word: {shown: p}}; for each of `shown` the p sum to 1. What is shown lies somewhere in its own Gaussian, and the
+    word is said whose Gaussian it falls into: `emotions_of` its mean, with its deviations as the error.
+    """
+    equal = {word: 1 / len(words) for word in words}
+    said = {name: emotions_of(WORDS[name].mean, equal, WORDS[name].deviation) for name in shown}
+    return {word: {name: said[name][word] for name in shown} for word in words}

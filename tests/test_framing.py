@@ -42,7 +42,7 @@ def test_shipped_models_say_how_they_are_framed(name: str, kind: type) -> None:
 
 
 def test_a_model_of_another_modality_or_framing_is_refused_and_named() -> None:
-    with pytest.raises(ModelFolderError, match="voice_affect@2 reads voice, not face"):
+    with pytest.raises(ModelFolderError, match="voice_affect@3 reads voice, not face"):
         framing.face_framing(read_spec("voice_affect"))
     with pytest.raises(ModelFolderError, match="framing"):
         framing.face_framing(spec(input={"framing": "x_ray"}))
@@ -55,6 +55,17 @@ def test_classes_of_one_emotion_add_up_and_those_without_one_are_left_out() -> N
     p, known = framing.emotions(spec(), logits)
     assert p == pytest.approx(np.array([[0.6, 0.4]]))
     assert known == pytest.approx([0.5])
+
+
+def test_a_class_said_of_several_emotions_is_shared_out_by_bayes() -> None:
+    said = {"angry": {"anger": 0.9, "fear": 0.6}, "calm": {"anger": 0.1, "fear": 0.4, "neutral": 1.0}, "hum": None}
+    shared = spec(labels=["anger", "fear", "neutral"], classes=said)
+    p, known = framing.emotions(shared, np.log(np.array([[0.4, 0.1, 0.5], [0.0001, 0.4999, 0.5]])))
+    likelihood = np.array([0.8 * 0.9 + 0.2 * 0.1, 0.8 * 0.6 + 0.2 * 0.4, 0.2])
+    assert p[0] == pytest.approx(likelihood / likelihood.sum())
+    assert p[1].argmax() == 2
+    assert p.sum(axis=1) == pytest.approx([1.0, 1.0])
+    assert known == pytest.approx([0.5, 0.5])
 
 
 def test_scores_far_from_every_emotion_still_give_a_distribution() -> None:

@@ -7,8 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from kernels.calibration import softmax
+from kernels.emotions import SEVEN
 from kernels.engines import MODELS, Engine, accepts, load
+from kernels.framing import emotions
 from kernels.speech import PIECE_FRAMES, listen, stack_pieces, voice_features
+from kernels.vad import said_of
 from models.voice_affect.corpus import LABELS, emodb, read_audio, split_pieces
 from tests.voices import ALL_VOICES, pause
 
@@ -28,11 +31,21 @@ def hear(engine: Engine, samples: NDArray[np.floating]) -> NDArray[np.float64]:
 def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
     assert engine.spec.licence == "free"
     assert accepts(engine.spec, "") is None
-    assert tuple(engine.spec.labels) == LABELS
+    assert tuple(engine.spec.labels) == SEVEN
+    assert tuple(engine.spec.classes) == LABELS
     assert sum(engine.spec.prior.values()) == pytest.approx(1.0)
     assert 0.25 < engine.spec.temperature < 4.0
     for name in ("card.md", "LICENSE", "NOTICE"):
         assert (FOLDER / name).stat().st_size > 200, name
+
+
+def test_its_words_are_said_of_what_lies_near_them(engine: Engine) -> None:
+    said = said_of(LABELS, SEVEN)
+    assert {word: pytest.approx(shown, abs=1e-4) for word, shown in said.items()} == dict(engine.spec.classes)
+    angry, _ = emotions(engine.spec, np.log(np.array([[0.9, 0.04, 0.03, 0.03]])))
+    told = dict(zip(SEVEN, angry[0].tolist(), strict=True))
+    assert max(told, key=lambda name: told[name]) == "anger"
+    assert min(told["fear"], told["disgust"]) > 4 * max(told["happiness"], told["neutral"], told["sadness"])
 
 
 def test_logits_and_a_128_wide_embedding_come_out_finite(engine: Engine) -> None:

@@ -138,7 +138,7 @@ def _voices(data: Path, half: Half) -> Items:
     p = cross_fitted(logits, truth, speakers)
     kept = np.flatnonzero(np.isin(speakers, np.unique(speakers)[0 if half == "A" else 1 :: 2]))
     label = np.array([SEVEN.index(corpus.LABELS[k]) for k in truth[kept].tolist()])
-    return Items(_over_all(p[kept], spec), label, spec.prior)
+    return Items(_over_all(framing.by_label(p[kept], framing.merging(spec)), spec), label, spec.prior)
 
 
 def _over_all(p: NDArray[np.floating], spec: ModelSpec) -> Floats:

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.calibration import fit_temperature
+from kernels.emotions import SEVEN
+from kernels.vad import said_of
 from models.scores import unweighted_recall
 from models.voice_affect.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb, labels
 from models.voice_affect.fitting import Pictures, Recipe, describe, evenly, export, fit, out_of_fold, pictures
@@ -65,8 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed, logits in seeds.items():
         print(f"seed {seed}, speakers left out: UAR {unweighted_recall(targets, logits.argmax(1)):.3f}")
     write_folds(chosen.out / "folds.csv", utterances, LABELS, seeds)
-    told: dict[str, Any] = {"name": "voice_affect", "version": "2", "labels": LABELS, "licence": "free"}
-    told["prior"] = dict.fromkeys(LABELS, 1 / len(LABELS))
+    told: dict[str, Any] = {"name": "voice_affect", "version": "3", "labels": SEVEN, "licence": "free"}
+    told["prior"] = {name: round(1 / len(SEVEN), 6) for name in SEVEN}
+    told["classes"] = {
+        word: {name: round(p, 4) for name, p in shown.items()} for word, shown in said_of(LABELS, SEVEN).items()
+    }
     temperature = fit_temperature(together(seeds), targets.astype(float))
     describe(chosen.out / "model.onnx", recipe, temperature, len(members), told)
 
