@@ -14,7 +14,7 @@ from kernels import engines
 from kernels.calibration import softmax
 from kernels.log_mel import RATE_HZ
 from models.voice_affect import evaluate, gate
-from models.voice_affect.corpus import DEMO_SPEAKER, LABELS, Utterance
+from models.voice_affect.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb
 from models.voice_affect.folds import HeardItemError, cross_fitted, read_folds, speakers_by_item, together, write_folds
 from models.voice_affect_nc import corpus as nc
 from models.voice_affect_nc.evaluate import read_weights
@@ -146,6 +146,54 @@ def test_the_kept_answers_of_spoilt_speech_are_of_all_seeds_together_as_what_shi
     assert np.median(apart) < 0.01
 
 
+def test_the_card_shows_the_kept_answers_of_spoilt_speech() -> None:
+    assert gate.by_condition(gate.Answers()) in (evaluate.FOLDER / "card.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def spoilt() -> list[Utterance]:
+    """Two speakers, of each two angry recordings and a happy one."""
+    return [utterance(f"{n:08x}-16 hex digits", "34"[n // 3], int(n % 3 == 2)) for n in range(6)]
+
+
+def write_answers(path: Path, heard: list[Utterance]) -> None:
+    """Networks that hear anger always and nothing else, an SVM that hears everything in 0.6 s and nothing in more."""
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["item", "condition", "speech_s", "range_db", "clipped", "top", "right", "svm"])
+        for way in reversed(gate.CONDITIONS):
+            rows.writerows([u.item[:8], way, 1, 30, 0, 0.9, int(u.label == 0), int(way == "0.6 s")] for u in heard)
+
+
+def test_the_networks_and_the_rival_are_compared_by_recall_over_all_conditions_and_over_the_shortest(
+    spoilt: list[Utterance], tmp_path: Path
+) -> None:
+    write_answers(tmp_path / "gate.csv", spoilt)
+    found = {figure.name: figure for figure in gate.rival_figures(spoilt, gate.Answers(tmp_path / "gate.csv"))}
+    assert found["uar_spoilt"].value == found["uar_shortest"].value == 0.5  # of the answers two of three are right
+    assert found["uar_svm_spoilt"].value == pytest.approx(1 / len(gate.CONDITIONS), abs=1e-4)
+    assert found["uar_svm_shortest"].value == 1.0
+    assert found["lead_spoilt"].value == pytest.approx(0.5 - 1 / len(gate.CONDITIONS), abs=1e-4)
+    assert found["lead_shortest"].value == -0.5
+    assert (found["lead_spoilt"].n, found["lead_shortest"].n) == (6 * len(gate.CONDITIONS), 6)
+
+
+def test_a_lead_on_spoilt_speech_is_drawn_over_speakers(spoilt: list[Utterance], tmp_path: Path) -> None:
+    write_answers(tmp_path / "gate.csv", spoilt)
+    answers = gate.Answers(tmp_path / "gate.csv")
+    of_speaker_3 = np.isin(answers.item, [u.item[:8] for u in spoilt if u.speaker == "3"])
+    answers.right, answers.svm = of_speaker_3 * 1.0, answers.svm * 0.0
+    (ahead,) = (f for f in gate.rival_figures(spoilt, answers) if f.name == "lead_spoilt")
+    assert (ahead.value, ahead.interval) == (0.5, (0.0, 1.0))  # each quarter of the draws has one speaker alone
+
+
+def test_answers_to_other_recordings_or_one_twice_are_not_compared(spoilt: list[Utterance], tmp_path: Path) -> None:
+    for wrong in (spoilt[1:], [*spoilt, utterance("another", "3")], [*spoilt[1:], spoilt[1]], [*spoilt, spoilt[0]]):
+        write_answers(tmp_path / "gate.csv", wrong)
+        with pytest.raises(ValueError, match="listen again"):
+            gate.rival_figures(spoilt, gate.Answers(tmp_path / "gate.csv"))
+
+
 def test_confidence_on_spoilt_speech_is_nearer_to_the_truth_with_the_tables_than_without() -> None:
     found = {figure.name: figure.value for figure in gate.gate_figures()}
     assert found["off_with_gate"] < 0.6 * found["off_with_no_gate"]
@@ -189,6 +237,18 @@ def tiny_data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.train
+def test_the_rival_hears_stretches_as_long_as_the_networks_do_and_what_is_shorter_whole() -> None:
+    from models.voice_affect.baseline import stretch
+
+    rng, features = np.random.default_rng(0), np.arange(400)[:, None] + np.zeros(67)
+    heard = [stretch(features, rng)[:, 0] for _ in range(400)]
+    assert all((np.diff(one) == 1).all() for one in heard)
+    assert (min(map(len, heard)), max(map(len, heard))) == pytest.approx((70, 300), abs=5)
+    assert (min(one[0] for one in heard), max(one[-1] for one in heard)) == pytest.approx((0, 399), abs=5)
+    assert {len(stretch(features[:60], rng)) for _ in range(20)} == {60}
+
+
+@pytest.mark.train
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("default")
 def test_both_recipes_run_from_recordings_to_weights_that_load(tiny_data: Path, tmp_path: Path) -> None:
@@ -203,5 +263,9 @@ def test_both_recipes_run_from_recordings_to_weights_that_load(tiny_data: Path, 
         inputs = {"features": np.zeros((1, 300, 67), np.float32), "mask": np.ones((1, 300), np.float32)}
         assert engine.infer(inputs)["logits"].shape == (1, classes)
         assert len(speakers_by_item(out / name / "folds.csv")) == (8 if classes == 4 else 48)
+    gate.listen_to(tiny_data, work / "a", out / "voice_affect")
+    answers, german = gate.Answers(out / "voice_affect" / "gate.csv"), emodb(tiny_data)
+    assert {f.n for f in gate.rival_figures(german, answers)} == {8, 8 * len(gate.CONDITIONS)}
+    assert answers.svm[answers.condition == "3 s"].mean() < 0.75  # noise: who had heard it would know it
     names = sorted(path.name for path in (work / "a").glob("*.pt"))
     assert names == sorted(f"{kind}-seed-{s}.pt" for s in (0, 1, 2) for kind in ("without-03", "without-13", "shipped"))

@@ -2,7 +2,8 @@
 
 The same speakers left out, the same features, the same distorted copies: means, deviations, percentiles and slopes over
 the whole utterance, and an RBF SVM of scikit-learn (its p are not calibrated). Writes folds_svm.csv beside folds.csv;
-`evaluate` compares the two.
+`evaluate` compares the two. Short, noisy or clipped speech has a rival of its own (`gate`): there a machine that heard
+random stretches too is the stronger one, on clean whole utterances the one that heard whole ones alone.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
 from kernels.log_mel import BANDS
+from kernels.speech import PIECE_FRAMES
 from models.scores import unweighted_recall
 from models.voice_affect.corpus import LABELS, emodb, labels
-from models.voice_affect.fitting import pictures
+from models.voice_affect.fitting import Pictures, pictures
 from models.voice_affect.folds import write_folds
 from models.voice_affect.train import RECIPE
 
@@ -46,21 +49,46 @@ def statistics(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([*spread, *moving, melody, [f[:, BANDS].mean(), voiced.mean()], *loud])
 
 
-def left_out(x: NDArray[np.float64], targets: NDArray[np.int64], folds: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Statistics (n, versions, 191), classes and the fold that each is judged in ("": none) to scores (n, classes).
+def whole(pool: Pictures) -> NDArray[np.float64]:
+    """The features of n utterances, each in several versions, to the statistics (n, VERSIONS, 191) of the first few."""
+    return np.array([[statistics(one) for one in versions[:VERSIONS]] for versions in pool])
 
-    By machines that never saw the fold; the first version of each is judged. NaN where nothing was.
+
+def stretch(features: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
+    """A random 0.7 to 3 s of features (frames, 67), as long as the networks are trained on; shorter ones whole."""
+    frames = int(rng.integers(RECIPE.shortest, PIECE_FRAMES, endpoint=True))
+    start = int(rng.integers(0, max(len(features) - frames, 0), endpoint=True))
+    return features[start : start + frames]
+
+
+def stretches(pool: Pictures) -> NDArray[np.float64]:
+    """As `whole`, of one random stretch of each version."""
+    rng = np.random.default_rng(0)
+    return np.array([[statistics(stretch(one, rng)) for one in versions[:VERSIONS]] for versions in pool])
+
+
+def machine(x: NDArray[np.float64], targets: NDArray[np.int64]) -> Any:
+    """Statistics (n, versions, 191) and classes (n,) to the machine of scikit-learn that heard every version of them.
+
+    `decision_function` of it: statistics (m, 191) to scores (m, classes).
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
+    untaught = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
+    return untaught.fit(x.reshape(-1, x.shape[2]), np.repeat(targets, x.shape[1]))
+
+
+def left_out(x: NDArray[np.float64], targets: NDArray[np.int64], folds: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Statistics (n, versions, 191), classes and the fold that each is judged in ("": none) to scores (n, classes).
+
+    By machines that never saw the fold; the first version of each is judged. NaN where nothing was.
+    """
     scores = np.full((len(x), len(np.unique(targets))), np.nan)
     for fold in track(np.unique(folds[folds != ""]), "machines"):
         kept, out = folds != fold, folds == fold
-        machine = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
-        inputs, wanted = x[kept].reshape(-1, x.shape[2]), np.repeat(targets[kept], x.shape[1])
-        scores[out] = machine.fit(inputs, wanted).decision_function(x[out, 0])
+        scores[out] = machine(x[kept], targets[kept]).decision_function(x[out, 0])
     return scores
 
 
@@ -74,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.work.mkdir(parents=True, exist_ok=True)
     utterances = emodb(chosen.data)
     targets = labels(utterances)
-    heard = [versions[:VERSIONS] for versions in pictures(utterances, chosen.work, RECIPE.copies)]
-    x = np.array([[statistics(one) for one in versions] for versions in heard])
+    x = whole(pictures(utterances, chosen.work, RECIPE.copies))
     scores = left_out(x, targets, np.array([u.speaker for u in utterances]))
     write_folds(chosen.out / "folds_svm.csv", utterances, LABELS, {0: scores})
     print(f"statistics + SVM, speakers left out: UAR {unweighted_recall(targets, scores.argmax(axis=1)):.3f}")

@@ -2,8 +2,8 @@
 
 EmoDB's utterances are cut short, put under noise and clipped, and heard by what ships, networks of every seed together,
 as `train` left them under --work without the speaker. Each answer goes to gate.csv: condition, what `sense_voice` sees
-of its quality, the top class's calibrated p, and whether it was right. `fit` finds the tables of
-`kernels/speech_trust.py`.
+of its quality, the top class's calibrated p, whether it was right, and whether statistics + SVM were (`baseline`, which
+heard whole utterances and random stretches of the other speakers). `fit` finds the tables of `kernels/speech_trust.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from kernels.log_mel import RATE_HZ
 from kernels.speech import describe_sound, listen, stack_pieces, voice_features
 from kernels.speech_trust import CLIPPED, RANGE_DB, SPEECH_S, Table
 from models.figures import Figure
+from models.scores import Score, interval, lead
 from models.voice_affect.augment import add_noise
-from models.voice_affect.corpus import LABELS, emodb, labels, read_audio
+from models.voice_affect.corpus import LABELS, Utterance, emodb, labels, read_audio
 from models.voice_affect.folds import cross_fitted_temperatures, read_folds, together
 
 FOLDER = Path(__file__).resolve().parent
@@ -64,7 +65,7 @@ def speech_seconds(samples: Floats) -> float:
 
 
 class Answers:
-    """gate.csv, one entry for each answer: item, condition, quality, p of the top class, whether it was right."""
+    """gate.csv, one entry for each answer: item, condition, quality, p of the top class, whether right, and the SVM."""
 
     def __init__(self, path: Path = FOLDER / "gate.csv") -> None:
         with path.open(encoding="utf-8", newline="") as handle:
@@ -74,10 +75,10 @@ class Answers:
         self.speech_s, self.range_db, self.clipped, self.top = (
             np.array([float(row[name]) for row in rows]) for name in ("speech_s", "range_db", "clipped", "top")
         )
-        self.right = np.array([float(row["right"]) for row in rows])
+        self.right, self.svm = (np.array([float(row[name]) for row in rows]) for name in ("right", "svm"))
 
     def confidence(self) -> NDArray[np.float64]:
-        """What `sense_voice` would say, by the tables that ship."""
+        """The top word's p as `sense_voice` takes it down, by the tables that ship."""
         trust = SPEECH_S.factor(self.speech_s) * RANGE_DB.factor(self.range_db) * CLIPPED.factor(self.clipped)
         return np.asarray(CHANCE + (self.top - CHANCE) * trust)
 
@@ -106,12 +107,12 @@ def _table(at: tuple[float, ...], seen: Wide, sure: Wide, gained: Wide) -> Table
 
 
 def by_condition(answers: Answers) -> str:
-    """Answers to the card's Markdown table: how often right, how sure the model is, and how sure `sense_voice` is."""
-    lines = ["| heard | n | right | p of the top class | confidence |", "|---|---|---|---|---|"]
+    """Answers to the card's Markdown table: how often each is right, how sure before and behind the gate."""
+    lines = ["| heard | n | SVM right | right | p of the top class | confidence |", "|---|---|---|---|---|---|"]
     said = answers.confidence()
     for name in CONDITIONS:
         rows = answers.condition == name
-        shares = (answers.right[rows].mean(), answers.top[rows].mean(), said[rows].mean())
+        shares = (answers.svm[rows].mean(), answers.right[rows].mean(), answers.top[rows].mean(), said[rows].mean())
         lines.append(f"| {name} | {rows.sum()} | {' | '.join(f'{v:.2f}'.removeprefix('0') for v in shares)} |")
     return "\n".join(lines)
 
@@ -120,7 +121,7 @@ def gate_figures() -> list[Figure]:
     """gate.csv to how far confidence is off on spoilt speech, with the gate and without, over the conditions."""
     answers = Answers()
     said = {"gate": answers.confidence(), "no_gate": answers.top}
-    told = {"gate": "the confidence of sense_voice", "no_gate": "p of the top class"}
+    told = {"gate": "the top class's p behind the gate", "no_gate": "p of the top class"}
     found = []
     for name, sure in said.items():
         gaps = [
@@ -137,35 +138,87 @@ def gate_figures() -> list[Figure]:
     return found
 
 
-def listen_to(data: Path, work: Path, out: Path) -> None:
-    """EmoDB under every condition, heard by the networks in `work` that never heard its speakers, to gate.csv."""
+def rival_figures(german: Sequence[Utterance], answers: Answers) -> list[Figure]:
+    """EmoDB and its answers to the UAR of the networks and of statistics + SVM on spoilt speech, and the lead.
+
+    Of the mean of all conditions and of the shortest alone; drawn over speakers.
+
+    Raises:
+        ValueError: the answers are not one for each of these utterances and conditions.
+    """
+    rows = {key: row for row, key in enumerate(zip(answers.item, answers.condition, strict=True))}
+    wanted = [(u.item[:8], way) for u in german for way in CONDITIONS]
+    if len(rows) != len(answers.item) or set(rows) != set(wanted):
+        raise ValueError("gate.csv: not one answer for each of these recordings and conditions; listen again")
+    order = np.reshape([rows[key] for key in wanted], (len(german), len(CONDITIONS)))
+    truth, speakers = labels(german), np.array([u.speaker for u in german])
+    every = np.arange(len(german))
+    shortest = min(CONDITIONS, key=lambda way: CONDITIONS[way][0])
+    found = []
+    for name, of, ways in (
+        ("spoilt", f"short, noisy or clipped EmoDB, mean of {len(CONDITIONS)} ways", order),
+        ("shortest", f"EmoDB's first {shortest} alone", order[:, [list(CONDITIONS).index(shortest)]]),
+    ):
+        ours, theirs = (recall_of(right[ways].mean(axis=1), truth) for right in (answers.right, answers.svm))
+        ahead = lead(ours, theirs, speakers)
+        for score, what, value, between in (
+            ("uar", "UAR of the networks", ours(every), interval(ours, speakers)),
+            ("uar_svm", "UAR of statistics + SVM", theirs(every), interval(theirs, speakers)),
+            ("lead", "lead of the networks over it, drawn over speakers", ahead.value, (ahead.low, ahead.high)),
+        ):
+            found.append(
+                Figure(
+                    name=f"{score}_{name}", what=f"{of}: {what}", value=value, tolerance=0.0005, n=ways.size,
+                    interval=between,
+                )
+            )  # fmt: skip
+    return found
+
+
+def recall_of(right: Wide, truth: NDArray[np.int64]) -> Score:
+    """Shares of ways in which each row was right (n,), and its class, to the mean UAR of those ways, of chosen rows."""
+    return lambda rows: float(np.mean([right[rows][truth[rows] == one].mean() for one in np.unique(truth[rows])]))
+
+
+def listen_to(data: Path, work: Path, room: Path = FOLDER) -> None:
+    """EmoDB under every condition, heard by the networks in `work` that never heard its speakers, to a room's gate.csv.
+
+    The room's folds.csv gives the temperatures.
+    """
     import torch
 
+    from models.voice_affect.baseline import machine, statistics, stretches, whole
+    from models.voice_affect.fitting import pictures
     from models.voice_affect.network import Together
     from models.voice_affect.train import RECIPE, SEEDS
 
     german = emodb(data)
     truth, speakers = labels(german), np.array([u.speaker for u in german])
-    seeds = read_folds(FOLDER / "folds.csv", german, LABELS)
+    seeds = read_folds(room / "folds.csv", german, LABELS)
     temperatures = cross_fitted_temperatures(together(seeds), truth, speakers)
-    with out.open("w", encoding="utf-8", newline="") as handle:
+    pool = pictures(german, work, RECIPE.copies)
+    taught = np.concatenate([whole(pool), stretches(pool)], axis=1)
+    with (room / "gate.csv").open("w", encoding="utf-8", newline="") as handle:
         rows = csv.writer(handle, lineterminator="\n")
-        rows.writerow(["item", "condition", "speech_s", "range_db", "clipped", "top", "right"])
+        rows.writerow(["item", "condition", "speech_s", "range_db", "clipped", "top", "right", "svm"])
         for speaker in np.unique(speakers):
             members = [RECIPE.network() for _ in SEEDS]
             for seed, member in zip(SEEDS, members, strict=True):
                 member.load_state_dict(torch.load(work / f"without-{speaker}-seed-{seed}.pt", weights_only=True))
-            networks = Together(members).eval()
+            networks, others = Together(members).eval(), speakers != speaker
+            svm = machine(taught[others], truth[others])
             for at in np.flatnonzero(speakers == speaker):
                 rng, samples = np.random.default_rng([5, int(at)]), read_audio(german[at].path)
                 pieces = [listen(degrade(samples, condition, rng)) for condition in CONDITIONS.values()]
-                x, mask = (torch.from_numpy(a) for a in stack_pieces([voice_features(piece) for piece in pieces]))
+                heard = [voice_features(piece) for piece in pieces]
+                x, mask = (torch.from_numpy(a) for a in stack_pieces(heard))
                 with torch.no_grad():
                     answers = softmax(networks(x, mask)[0].numpy(), temperatures[speaker])
-                for name, piece, answer in zip(CONDITIONS, pieces, answers, strict=True):
-                    sound, right = describe_sound(piece), int(answer.argmax() == truth[at])
+                scores = svm.decision_function([statistics(one) for one in heard])
+                for name, piece, answer, score in zip(CONDITIONS, pieces, answers, scores, strict=True):
+                    sound, right = describe_sound(piece), [int(v.argmax() == truth[at]) for v in (answer, score)]
                     quality = f"{speech_seconds(piece.samples):.2f}", f"{sound.range_db:.1f}", f"{sound.clipped:.4f}"
-                    rows.writerow([german[at].item[:8], name, *quality, f"{answer.max():.3f}", right])
+                    rows.writerow([german[at].item[:8], name, *quality, f"{answer.max():.3f}", *right])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -175,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("build/voice_affect"), help="what `train` left")
     chosen = parser.parse_args(arguments)
     if chosen.data:
-        listen_to(chosen.data, chosen.work, FOLDER / "gate.csv")
+        listen_to(chosen.data, chosen.work)
     for name, table in fit(Answers()).items():
         print(f"{name} = Table({table.at}, {table.factors})")
     print(by_condition(Answers()))
