@@ -77,11 +77,17 @@ class Final:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that a log says: `waiting` are (c, session, window end) of windows that no record of the log closes."""
+    """All that a log says: `waiting` are (c, session, window end) of windows that no record of the log closes.
+
+    `heard` are the offsets of what is evidence at all: `refused` says `late` of what is too old for that and of what
+    only came after its windows alike. `completed` are the (session, window end) that their trigger, applied, closed.
+    """
 
     finals: list[Final]
     refused: dict[int, str]
+    heard: frozenset[int]
     raising: frozenset[int]
+    completed: frozenset[tuple[str, int]]
     waiting: list[tuple[int, str, int]]
 
 
@@ -130,6 +136,7 @@ def reading_of(log: Sequence[Entry], rules: Rules) -> Reading:
     finals: list[Final] = []
     waiting: list[tuple[int, str, int]] = []
     raising: set[int] = set()
+    completed: set[tuple[str, int]] = set()
     for session_id, records in sessions.items():
         heard = tuple(records)
         raises = _raising(heard, rules)
@@ -143,13 +150,15 @@ def reading_of(log: Sequence[Entry], rules: Rules) -> Reading:
         for one in heard:
             if all(_is_past(closings[end], one.offset) for end in _ends(one.event_ms, rules)):
                 refused[one.offset] = "late"
+        completed |= {(session_id, end) for end, closing in closings.items() if closing.applied}
         for end, closing in closings.items():
             if closing.trigger is None:
                 waiting.append((closing.instant_ms, session_id, end))
             else:
                 finals.append(_final(session_id, end, closing, heard, standing[closing.last], withdrawals, rules))
     finals.sort(key=lambda f: (f.trigger, f.closed_at_ms, f.session_id, f.window_end_ms))
-    return Reading(finals, refused, frozenset(raising), sorted(waiting))
+    evidence = frozenset(h.offset for records in sessions.values() for h in records)
+    return Reading(finals, refused, evidence, frozenset(raising), frozenset(completed), sorted(waiting))
 
 
 def _kafka_times(log: Sequence[Entry]) -> list[int]:

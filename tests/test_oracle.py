@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.windows import PartitionWindows
-from tests.oracle import Entry, Final, Reading, Rules, finals_of, reading_of
+from tests.oracle import Entry, Final, Rules, finals_of, reading_of
 from tests.oracle_logs import (
     SESSIONS,
     START_MS,
@@ -128,37 +128,55 @@ def facts_by_payload(log: Sequence[Entry], rules: Rules) -> list[Any]:
 def test_reordering_that_keeps_raises_instants_and_sides_changes_no_final(
     script: list[Step], clocks: tuple[int, ...], rules: Rules, first: int
 ) -> None:
-    """Two neighbours change places; a withdrawal is not moved: what came before it is what it takes back.
+    """Two neighbours change places, and with them Kafka times: all that a Kafka time decides must stay (`verdicts`).
 
-    Who was active at the instant may change with the moment of a raise; no event tells of it.
+    A withdrawal is not moved: what came before it is what it takes back. Who was active at the instant may change with
+    the moment of a raise; no event tells of it.
     """
     plain = [*said(script, clocks), THE_END]
     log = as_log(plain)
-    told, expected = verdicts(log, reading_of(log, rules)), of_events(log, rules)
+    told, expected = verdicts(log, rules), of_events(log, rules)
     for at in range(first, len(plain) - 1, 10):
-        (early_ms, one), (late_ms, other) = plain[at : at + 2]
+        (_, one), (_, other) = plain[at : at + 2]
         if one is None or other is None or one == other or rules.revokes(one) or rules.revokes(other):
             continue
-        moved = as_log([*plain[:at], (early_ms, other), (late_ms, one), *plain[at + 2 :]])
-        if verdicts(moved, reading_of(moved, rules)) == told:
+        moved = as_log(swapped(plain, at))
+        if verdicts(moved, rules) == told:
             assert of_events(moved, rules) == expected
+
+
+def swapped(messages: Sequence[tuple[int, Any]], at: int) -> list[tuple[int, Any]]:
+    """Messages whose payloads at `at` and behind it have changed places; stamps stay."""
+    (early_ms, one), (late_ms, other) = messages[at : at + 2]
+    return [*messages[:at], (early_ms, other), (late_ms, one), *messages[at + 2 :]]
 
 
 def of_events(log: Sequence[Entry], rules: Rules) -> list[Any]:
     return [fact[:-1] for fact in facts_by_payload(log, rules)]
 
 
-def verdicts(log: Sequence[Entry], reading: Reading) -> Any:
-    """Which records raise or are refused, every closing instant, and the sides of the triggers records lie on."""
+def verdicts(log: Sequence[Entry], rules: Rules) -> dict[str, Any]:
+    """What Kafka times decide of a log, each by payloads.
+
+    Which records are refused, which are evidence (`late` may be either), which raise; every closing instant; and of
+    each final its trigger, whether that is on its own near side, and on the near side which records the horizon holds.
+    """
+    reading = reading_of(log, rules)
     words = {e.offset: str(e.payload) for e in log if e.payload is not None}
-    raising = sorted(words[o] for o in reading.raising)
-    refused = sorted((words[o], why) for o, why in reading.refused.items())
-    instants = sorted((f.session_id, f.window_end_ms, f.closed_at_ms) for f in reading.finals)
-    sides = sorted(
-        (f.session_id, f.window_end_ms, words.get(f.trigger), sorted(w for o, w in words.items() if o < f.trigger))
-        for f in reading.finals
-    )
-    return raising, refused, instants, sides
+    times = {e.offset: kafka_ms for e, kafka_ms in zip(log, kafka_times(log), strict=True)}
+    windows = {(f.session_id, f.window_end_ms): f for f in reading.finals}
+    before = {key: [o for o in words if o < f.trigger] for key, f in windows.items()}
+    since_ms = {key: f.closed_at_ms - rules.horizon for key, f in windows.items()}
+    return {
+        "refused": sorted((words[o], why) for o, why in reading.refused.items()),
+        "evidence": sorted(words[o] for o in reading.heard),
+        "raising": sorted(words[o] for o in reading.raising),
+        "instants": {key: f.closed_at_ms for key, f in windows.items()},
+        "triggers": {key: words.get(f.trigger) for key, f in windows.items()},
+        "completed": reading.completed,
+        "sides": {key: sorted(words[o] for o in offsets) for key, offsets in before.items()},
+        "horizon": {key: sorted(words[o] for o in before[key] if times[o] > ms) for key, ms in since_ms.items()},
+    }
 
 
 # The oracle itself, against a still slower reading of the rules: millisecond by millisecond, all of it by definition.
@@ -297,6 +315,31 @@ def test_a_repeat_of_a_record_that_was_refused_is_a_repeat_too() -> None:
     ahead = one("face", 106_000)
     log = [Entry(0, 100_000, ahead), Entry(1, 102_000, ahead)]
     assert read(log, PLAIN) == ([], {0: "clock_skew", 1: "duplicate"})
+
+
+LINES = [(100_000, one("text", 85_080)), (100_000, one("face", 100_000))]
+TOO_OLD = [(100_050, one("text", 85_060, source="y")), (100_100, one("face", 100_050)), (100_150, one("face", 100_100))]
+FORGOTTEN = [(100_050, one("text", 100_000)), (100_100, one("face", 100_050)), (100_150, one("face", 102_500))]
+MINUTE_ON = [(160_070, one("face", 160_000)), (160_075, one("face", 163_000))]
+TAKEN_BACK = [(100_000, one("face", 99_000)), (100_050, one("voice", 101_900))]
+WITHDRAWN = [(101_000, one("face", 101_900, kind="withdrawal"))]
+
+
+@pytest.mark.parametrize(
+    ("messages", "at", "verdict"),
+    [(LINES + TOO_OLD, 2, "evidence"), (FORGOTTEN + MINUTE_ON, 0, "horizon"), (TAKEN_BACK + WITHDRAWN, 0, "completed")],
+)
+def test_a_neighbours_kafka_time_alone_can_change_a_final(messages: list[Any], at: int, verdict: str) -> None:
+    """Carried over max_delay it is `late`, as before, but no evidence; at the horizon's start it is named or not.
+
+    Where another modality falls silent as a withdrawal comes, the withdrawal closes the window or time did just before.
+    """
+    messages = [*messages, (200_000, None)]
+    log, moved = as_log(messages), as_log(swapped(messages, at))
+    told, else_told = verdicts(log, PLAIN), verdicts(moved, PLAIN)
+    assert {name for name in told if told[name] != else_told[name]} == {verdict}
+    assert of_events(log, PLAIN) != of_events(moved, PLAIN)
+    assert (read(log, PLAIN)[0], read(moved, PLAIN)[0]) == (finals_of(log, PLAIN), finals_of(moved, PLAIN))
 
 
 def test_windows_of_one_trigger_leave_in_order_whether_time_or_a_record_closed_them() -> None:
