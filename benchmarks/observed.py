@@ -61,9 +61,10 @@ def fingerprint(session: Path, topology: Topology, imported: Path | None = None)
     for path in sorted(p for p in session.iterdir() if p.is_file()):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     for spec in engines.all_specs(imported=imported):
-        digest.update(msgspec.json.encode(spec))
+        digest.update(msgspec.json.encode(msgspec.structs.replace(spec, where="")))
     for name, operator in sensing_only(topology).operators.items():
-        digest.update(repr((name, operator.window or operator.params)).encode())
+        depends_on = [name, operator.window or operator.params]  # sets have another order in each process: sorted here
+        digest.update(msgspec.json.encode(depends_on, order="deterministic", enc_hook=int))
     root = Path(__file__).resolve().parent.parent
     for path in sorted(p for pattern in _CODE for p in root.glob(pattern)):
         if path.name not in _AFTER_THE_LOG:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -333,6 +336,25 @@ def test_a_log_is_made_once_and_kept_under_the_name_of_what_it_depends_on(
     assert path.stat().st_mtime_ns == written
     (chat / "chat.jsonl").write_text('{"event_time_ms": 400, "text": "something else"}\n', encoding="utf-8")
     assert observe_kept(chat, text_only, settings, kept) != path
+
+
+def test_what_a_log_depends_on_has_one_name_in_every_process_and_checkout(chat: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.observed import fingerprint; "
+        "from streamer.topology import load_topology; "
+        "print(fingerprint(Path(sys.argv[1]), load_topology(Path('topology.yaml'))))"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    left_out = shutil.ignore_patterns(".*", "build", "recordings", "tests")
+    shutil.copytree(ROOT, elsewhere, ignore=left_out)
+    names = set()
+    for seed, where in (("0", ROOT), ("1", ROOT), ("2", ROOT), ("3", elsewhere)):
+        done = subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-c", code, str(chat)], cwd=where, env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        names.add(done.stdout)
+    assert len(names) == 1
 
 
 def test_the_ranker_is_left_out_of_quality_measurements() -> None:
