@@ -29,8 +29,8 @@ FUSER = "gate@2"
 HALF_LIFE: dict[Modality, Duration] = {
     "face": Duration(1000), "voice": Duration(2000), "text": Duration(4000), "behaviour": Duration(4000),
 }  # fmt: skip
-RELIABILITY: dict[Modality, float] = {"face": 0.9, "voice": 0.6, "text": 0.9}
-SHARPNESS: dict[Modality, float] = {"face": 2.8, "voice": 0.75, "text": 2.1}
+RELIABILITY: dict[Modality, float] = {"face": 0.9, "voice": 0.8, "text": 0.9}
+SHARPNESS: dict[Modality, float] = {"face": 2.8, "voice": 1.0, "text": 2.1}
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 

@@ -36,8 +36,8 @@ def affect_event(
         prior: the deployment's, uniform for an emotion that it lacks.
         abstain_below: an estimate whose likeliest emotion has less is withheld.
     """
-    reliability = {"face": 0.9, "voice": 0.6, "text": 0.9, **(reliability or {})}
-    sharpness = {"face": 2.8, "voice": 0.75, "text": 2.1, **(sharpness or {})}
+    reliability = {"face": 0.9, "voice": 0.8, "text": 0.9, **(reliability or {})}
+    sharpness = {"face": 2.8, "voice": 1.0, "text": 2.1, **(sharpness or {})}
     used = [(payloads[offset], weight, own) for offset, weight, own in final.evidence]
     weighed = sorted(used, key=lambda one: (one[0].end_ms, one[0].start_ms, one[0].modality, one[0].source_id))
     experts: dict[str, fusion.Expert] = {}
