@@ -183,7 +183,8 @@ class Control(Keyed, frozen=True, kw_only=True):
 class Observation(SessionKeyed, frozen=True, kw_only=True):
     """What one model made of one stretch of one modality; `event_time_ms` equals `end_ms`.
 
-    `emotions` holds only the model's own classes and sums to 1 over them: an absent key means "cannot say".
+    `emotions` holds only what the model speaks of (its own classes, or what its words may be said of: `classes` in its
+    model.json) and sums to 1 over it: an absent key means "cannot say".
     `embedding` is float16, little-endian. `absent` says "looked, nothing there", with its `reason`.
     """
 
