@@ -269,3 +269,11 @@ def test_both_recipes_run_from_recordings_to_weights_that_load(tiny_data: Path, 
     assert answers.svm[answers.condition == "3 s"].mean() < 0.75  # noise: who had heard it would know it
     names = sorted(path.name for path in (work / "a").glob("*.pt"))
     assert names == sorted(f"{kind}-seed-{s}.pt" for s in (0, 1, 2) for kind in ("without-03", "without-13", "shipped"))
+
+
+def test_a_network_trained_again_must_be_as_often_right_not_say_the_same() -> None:
+    truth, rows = np.array([0, 1, 2, 3, 0]), np.array([True, True, True, True, False])
+    kept, again = np.eye(4)[[0, 1, 2, 0, 0]], np.eye(4)[[0, 1, 0, 3, 1]]
+    figure = evaluate.retrained(again, kept, truth, rows, "without speaker 16", tolerance=0.1)
+    assert (figure.value, figure.n) == (0.75, 4)
+    assert figure.what.endswith("share right (in folds.csv .750)")

@@ -40,7 +40,7 @@ from models.voice_affect.gate import Answers, gate_figures, rival_figures
 
 FOLDER = Path(__file__).resolve().parent
 OF_FOLDS, OF_ONNX, OF_FEW = 0.0005, 0.01, 0.045
-RETRAINED = "retrained_as_before"
+RETRAINED = "retrained_right"
 FEW = "one temperature, fitted on few other speakers, is all that was fitted; more would fit the speakers"
 
 Floats = NDArray[np.float32]
@@ -204,7 +204,7 @@ def speed(name: str = "voice_affect", imported: Path | None = None) -> list[Figu
 
 
 def retrain_one(data: Path, work: Path) -> list[Figure]:
-    """Train the network without one speaker again, seed 0, and compare its answers with folds.csv."""
+    """Train the network without one speaker again, seed 0: it must be as often right as folds.csv has it."""
     from models.voice_affect import train
     from models.voice_affect.fitting import pictures
 
@@ -212,10 +212,23 @@ def retrain_one(data: Path, work: Path) -> list[Figure]:
     pool = pictures(german, work, train.RECIPE.copies)
     logits = train.leave_speakers_out(train.RECIPE, german, pool, 0, work, without)
     rows = ~np.isnan(logits[:, 0])
-    kept = read_folds(FOLDER / "folds.csv", german, LABELS)[0][rows]
-    same = float((kept.argmax(axis=1) == logits[rows].argmax(axis=1)).mean())
-    what = f"a network trained again without speaker {without}: share of answers as in folds.csv"
-    return [Figure(name=RETRAINED, what=what, value=same, tolerance=0.15, n=int(rows.sum()))]
+    kept = read_folds(FOLDER / "folds.csv", german, LABELS)[0]
+    return [retrained(logits, kept, labels(german), rows, f"without speaker {without}", tolerance=0.1)]
+
+
+def retrained(
+    logits: NDArray[np.float64], kept: NDArray[np.float64], truth: NDArray[np.int64], rows: NDArray[np.bool_],
+    how: str, tolerance: float,
+) -> Figure:  # fmt: skip
+    """Logits of a network trained again and those kept, (n, classes), to the share right of rows left out.
+
+    Answer by answer they agree only where sums round alike: other rounding (bfloat16, another processor or number of
+    threads) ends in another network, as another seed does. How often it is right must stay.
+    """
+    again, before = (float((z.argmax(axis=1) == truth)[rows].mean()) for z in (logits, kept))
+    told = f"{before:.3f}".removeprefix("0")
+    what = f"a network trained again {how}: share right (in folds.csv {told})"
+    return Figure(name=RETRAINED, what=what, value=again, tolerance=tolerance, n=int(rows.sum()))
 
 
 def state(

@@ -107,6 +107,7 @@ def fit(
         model.load_state_dict(torch.load(kept, weights_only=True))
         model.eval()
         return model
+    torch.set_num_threads(1)  # sums of several threads round in another order, and another network comes of it
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.peak_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.peak_rate, total_steps=recipe.steps, pct_start=0.2)

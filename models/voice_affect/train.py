@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kernels.calibration import fit_temperature
@@ -48,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the model is written")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--steps", type=int, default=RECIPE.steps)
-    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args(arguments)
-    torch.set_num_threads(chosen.threads)
     for folder in (chosen.work, chosen.out):
         folder.mkdir(parents=True, exist_ok=True)
     recipe = replace(RECIPE, steps=chosen.steps)

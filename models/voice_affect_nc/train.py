@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kernels.calibration import fit_temperature
@@ -71,10 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="a folder for voice_affect_nc/, outside the repository")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--steps", type=int, default=RECIPE.steps)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=["folds", "weights"], help="only the folds, or only the weights")
     chosen = parser.parse_args(arguments)
-    torch.set_num_threads(chosen.threads)
     out = chosen.out / "voice_affect_nc"
     for folder in (chosen.work, out):
         folder.mkdir(parents=True, exist_ok=True)
