@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 
 Licence = Literal["free", "share_alike", "unsettled", "non_commercial"]
 Arrays = Mapping[str, NDArray[Any]]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class ModelFolderError(ValueError):
@@ -50,7 +51,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, str] = {}
     embedding_width: int = 0
     sha256: str
-    classes: Mapping[str, str | dict[str, float] | None] = {}
+    classes: Mapping[str, str | dict[str, Share] | None] = {}
     where: str = ""
 
     @property
@@ -184,6 +185,10 @@ def _decode(path: Path) -> ModelSpec:
         spec = msgspec.json.decode(path.read_bytes(), type=ModelSpec)
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f"models/{path.parent.name}/model.json: {error}") from None
+    named = {label for to in spec.classes.values() for label in (to if isinstance(to, dict) else [to])}
+    if unknown := sorted(named - {None, *spec.labels}, key=str):
+        told = f"classes name {', '.join(map(str, unknown))}; its labels are {', '.join(spec.labels)}"
+        raise ModelFolderError(f"models/{path.parent.name}/model.json: {told}")
     return msgspec.structs.replace(spec, where=str(path.parent))
 
 

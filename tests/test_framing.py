@@ -1,5 +1,6 @@
 """How items become an encoder's inputs, and its scores emotions: the same for training, calibration and serving."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,25 @@ def test_a_class_said_of_several_emotions_is_shared_out_by_bayes() -> None:
     assert p[1].argmax() == 2
     assert p.sum(axis=1) == pytest.approx([1.0, 1.0])
     assert known == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (
+            {"angry": {"anger": 0.9, "faer": 0.6}, "joy": "hapiness"},
+            "classes name faer, hapiness; its labels are anger",
+        ),
+        ({"angry": {"anger": 1.5}}, "<= 1.0"),
+        ({"angry": 3}, "Expected `str | object | null`"),
+    ],
+)
+def test_classes_that_name_no_label_or_no_share_are_refused(classes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    good = msgspec.to_builtins(spec(name="wrong", labels=["anger", "fear"], classes={}))
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "model.json").write_bytes(msgspec.json.encode({**good, "classes": classes}))
+    with pytest.raises(ModelFolderError, match=f"models/wrong/model.json: .*{re.escape(told)}"):
+        read_spec("wrong", models=tmp_path)
 
 
 def test_scores_far_from_every_emotion_still_give_a_distribution() -> None:
