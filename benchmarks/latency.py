@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.load import Sent
+from benchmarks.p95.load import Sent
 from operators.payloads import AffectEvent, RankedList
 from streamer.broker import Broker
 from streamer.event_time import Clock
 from streamer.payloads import DeadLetter, WorkerReport, decode
-from streamer.topology import Topology
+from streamer.topology.topology import Topology
 
 WATCHED = ("affect_live", "affect_events", "ranked_items", "worker_reports", "late_records", "dead_letters")
 POLL_MS = 100

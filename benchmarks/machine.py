@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from kernels import engines
-from streamer.kafka_jars import KAFKA
+from streamer.brokers.embedded.jars import KAFKA
 
 _PACKAGES = ("affectstream", "aiokafka", "faust-streaming", "numpy", "opencv-python-headless", "openvino", "tokenizers")
 

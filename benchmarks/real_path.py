@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 
-from streamer.broker_kafka import KafkaBroker
+from streamer.brokers.embedded.jars import Progress
+from streamer.brokers.embedded.local_kafka import LocalKafka, local_kafka
+from streamer.brokers.kafka.broker import KafkaBroker
 from streamer.errors import StreamerError
-from streamer.kafka_jars import Progress
-from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import Settings, load_settings
 
 READY_S = 180

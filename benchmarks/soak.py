@@ -19,14 +19,15 @@ import psutil
 
 from benchmarks import machine
 from operators.payloads import Candidate, CandidateList, ChatMessage, Consent, Interaction, Item, Observation
-from streamer.__main__ import default_topology
 from streamer.broker import Outgoing
-from streamer.broker_memory import MemoryBroker
+from streamer.brokers.memory.broker import MemoryBroker
+from streamer.cli.arguments import default_topology
 from streamer.event_time import ManualClock
 from streamer.payloads import Keyed, encode, headers_for
-from streamer.pipeline import Pipeline
+from streamer.runtime.pipeline import Pipeline
 from streamer.settings import load_settings
-from streamer.topology import Topology, load_topology
+from streamer.topology.reading import load_topology
+from streamer.topology.topology import Topology
 
 OPERATORS = ("sense_text", "sense_behaviour", "fuse_affect", "rank_items")
 START_MS = 1_700_000_000_000

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 from demo.sources import Source, shelf_requests
 from streamer.errors import RefusedUseError, StreamerError
 from streamer.event_time import SystemClock
-from streamer.media import JPEG_QUALITY, LARGEST_SIDE_PX, SAMPLE_RATE_HZ, Event
+from streamer.recordings.media import JPEG_QUALITY, LARGEST_SIDE_PX, SAMPLE_RATE_HZ, Event
 
 LENGTH_MS = 60_000
 FRAME_MS = 100

@@ -16,23 +16,24 @@ from typing import Literal, TextIO
 
 import msgspec
 
-from demo.board import TOPICS, Board
-from demo.catalogue import read_catalogue, read_titles
+from demo.catalogue.items import read_catalogue, read_titles
 from demo.child import CHECKOUT, Operators
-from demo.progress import Progress
 from demo.sources import Source
-from demo.summary import summary
-from demo.view import View, choose_view
+from demo.view.board import TOPICS, Board
+from demo.view.choice import View, choose_view
+from demo.view.progress import Progress
+from demo.view.summary import summary
 from operators.payloads import Control
 from streamer.broker import Consumer, Message, Outgoing
-from streamer.broker_kafka import KafkaBroker
+from streamer.brokers.embedded.local_kafka import local_kafka
+from streamer.brokers.kafka.broker import KafkaBroker
 from streamer.errors import PayloadError
 from streamer.event_time import SystemClock
-from streamer.local_kafka import local_kafka
 from streamer.payloads import SCHEMA_HEADER, Keyed, decode, encode, headers_for
-from streamer.replay import replay_live
+from streamer.recordings.replay import replay_live
 from streamer.settings import load_settings
-from streamer.topology import Topology, load_topology
+from streamer.topology.reading import load_topology
+from streamer.topology.topology import Topology
 
 SESSION = "demo"
 GOAL: Literal["lift"] = "lift"

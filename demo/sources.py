@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo import story
-from streamer.media import Event, read_session
-from streamer.replay import consent_event
+from streamer.recordings.media import Event, read_session
+from streamer.recordings.replay import consent_event
 
 REQUEST_EVERY_MS = 15_000
 FILE_LABEL = "your file"

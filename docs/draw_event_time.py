@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.event_time import ClosingRule, Duration
-from streamer.windows import PartitionWindows, Window, WindowSpec
+from streamer.event_time import Duration
+from streamer.operator import Window
+from streamer.windowing.closing_rule import ClosingRule
+from streamer.windowing.windows import PartitionWindows, WindowSpec
 
 OUT = Path(__file__).with_name("event_time.svg")
 SPEC = WindowSpec(size=Duration(2000), hop=Duration(500), rule=ClosingRule(sparse=frozenset({"text"})))

@@ -36,8 +36,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     `prior` is the label distribution of the training set (fusion divides it out); `temperature` divides logits. The
     logits are those of `labels`, unless `classes` is there: then it names what they are of, in their order, and the
     label that each counts towards (None: it has no counterpart), or with which probability it is said of what shows
-    each label. `input` says how inputs are made: see `kernels/framing.py`. `where` is the folder it was read from and
-    stands in no file.
+    each label. `input` says how inputs are made: see `kernels/model_input.py`. `where` is the folder it was read from
+    and stands in no file.
     """
 
     name: str

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import scores
-from models.scores import Floats, Ints
+from kernels import scores
+from kernels.scores import Floats, Ints
 
 PICTURE = "figures.svg"
 _INK, _SOFT, _LINE, _BLUE, _BAND, _EDGE = "#24292f", "#57606a", "#8c959f", "#1f6feb", "#dbe9f9", "#d0d7de"

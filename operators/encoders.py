@@ -19,7 +19,7 @@ Framing = TypeVar("Framing")
 def load_framed(
     name: str, context: Context, frame: Callable[[engines.ModelSpec], Framing]
 ) -> tuple[engines.Engine, Framing]:
-    """`load_encoder`, and how its inputs are made by `frame` of `kernels.framing`.
+    """`load_encoder`, and how its inputs are made by `frame` of `kernels.model_input`.
 
     Raises:
         ModelError: as `load_encoder`, or it reads something else than this operator senses.

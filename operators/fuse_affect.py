@@ -21,8 +21,7 @@ from operators.payloads import (
 )
 from streamer.errors import ModelError
 from streamer.event_time import Duration
-from streamer.operator import Context
-from streamer.windows import Piece, Window
+from streamer.operator import Context, Piece, Window
 
 DECIMALS = 6
 FUSER = "gate@2"

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from kernels import scoring
-from kernels.taste import Trait, read_embedding, speaks_for
+from kernels.ranking import scoring
+from kernels.ranking.preference import Trait, read_embedding, speaks_for
 from operators.consent import audited, check_context
 from operators.payloads import (
     AffectEvent,

@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import framing
+from kernels import model_input as framing
 from kernels.engines import Engine
-from kernels.face import Square, crop, quality, trust
-from kernels.face_finding import CascadeDetector, FaceFinder, Track, YunetDetector
-from kernels.jpeg import JpegError, decode_grey, decode_rgb, grey_of
+from kernels.face.crop import Square, crop, quality, trust
+from kernels.face.detection import CascadeDetector, FaceFinder, Track, YunetDetector
+from kernels.face.jpeg import JpegError, decode_grey, decode_rgb, grey_of
 from kernels.vad import vad_of
 from operators.consent import Gate, Verdict
 from operators.encoders import load_framed

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kernels import intents
 from kernels.calibration import softmax
 from kernels.engines import Arrays, Engine, ModelFolderError
-from kernels.framing import WordPiece, emotions, text_framing
+from kernels.model_input import WordPiece, emotions, text_framing
 from kernels.text_tokens import LENGTH_STEP, TextTokens
 from kernels.vad import vad_of
 from operators.consent import Gate

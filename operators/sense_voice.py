@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import framing
+from kernels import model_input as framing
 from kernels.engines import Engine
-from kernels.speech import Listened, Sound, describe_sound, listen
-from kernels.speech_segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
-from kernels.speech_trust import trust
 from kernels.vad import vad_of
+from kernels.voice.segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
+from kernels.voice.speech import Listened, Sound, describe_sound, listen
+from kernels.voice.trust import trust
 from operators.consent import Gate, Verdict
 from operators.encoders import load_framed
 from operators.payloads import AudioChunk, Observation
@@ -333,7 +333,7 @@ class SenseVoice:
 def confidence(top: float, classes: int, quality: dict[str, float], known: float = 1.0) -> float:
     """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]; poor sound pulls it down.
 
-    How far short, noisy or clipped speech is to be trusted was fitted (kernels/speech_trust.py); the share of
+    How far short, noisy or clipped speech is to be trusted was fitted (kernels/voice/trust.py); the share of
     probability on classes that are no emotion's (all but `known`) counts against it too.
     """
     trusted = known * trust(quality["speech_s"], quality["range_db"], quality["clipped"])

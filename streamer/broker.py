@@ -6,12 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from streamer.errors import StreamerError
-
 Headers = tuple[tuple[str, bytes], ...]
-
-MAX_RECORD_BYTES = 1_048_576  # of one record with key, headers and framing: Kafka's own default
-METADATA_BYTES = 4096  # of a commit's metadata: Kafka's own default
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -242,28 +237,3 @@ class Broker(Protocol):
     async def close(self) -> None:
         """Release connections; idempotent."""
         ...
-
-
-def check_metadata(places: Mapping[TopicPartition, Committed]) -> None:
-    """Refuse places whose metadata a Kafka would refuse.
-
-    Raises:
-        StreamerError: more than METADATA_BYTES.
-    """
-    if any(len(place.metadata.encode()) > METADATA_BYTES for place in places.values()):
-        raise StreamerError(f"a commit's metadata is longer than {METADATA_BYTES} bytes")
-
-
-def partition_for(key: bytes, partitions: int) -> int:
-    """A record key to its partition, as Kafka's own client chooses it: murmur2 (Appleby), sign dropped."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    h = 0x9747B28C ^ len(key)
-    whole = len(key) & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(key[i : i + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = (h * m & mask) ^ k
-    if rest := key[whole:]:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions

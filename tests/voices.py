@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.voice_affect.corpus import read_audio
+from kernels.voice.audio_files import read_audio
 
 _FOLDER = Path(__file__).resolve().parent.parent / "demo" / "voices"
 VOICES: dict[str, Path] = {p.name.split("_")[0]: p for p in sorted(_FOLDER.glob("*.flac"), reverse=True)}

@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import backend_openvino
+from kernels import backend_openvino, scores
 from kernels.calibration import expected_calibration_error, perfect_ece_band, softmax
 from kernels.emotions import SEVEN
 from kernels.engines import MODELS, Engine, load, read_spec
-from kernels.face import FAULTS, SIZE
+from kernels.face.crop import FAULTS, SIZE
 from models import figures as stated
-from models import pictures, scores
+from models import pictures
 from models import speed as speeds
-from models.face_affect import calibrate, split
+from models.face_affect.recipe import calibrate, split
 from models.figures import Figure
-from models.text_affect.test_log import append_look
+from models.scores import Score, calibration_figures, interval
+from models.test_log import append_look
 from streamer.errors import ModelError
 
 MODEL = "face_affect"
@@ -99,7 +100,7 @@ def _on_votes(faces: split.Faces, rows: NDArray[np.int64], p: NDArray[np.float64
         found += [
             Figure(
                 name=f"accuracy_{name}", what=f"accuracy, {of}", value=float((guess == true).mean()), tolerance=_NEAR,
-                n=len(true), interval=scores.interval(_share_of(guess == true), len(true)), must=0.78, aim=0.82,
+                n=len(true), interval=interval(_share_of(guess == true), len(true)), must=0.78, aim=0.82,
                 published=published,
             ),
             Figure(
@@ -194,7 +195,7 @@ def _calibration(faces: split.Faces, run: calibrate.Run, temperature: float) -> 
         ("video_", calibrate.on_video(faces.images[rows], seed=1), "the same pictures as on video"),
     ):
         p = softmax(calibrate.outputs(run, images)["logits"], temperature)
-        found += scores.calibration_figures(p, faces.plurality[rows], of=of, tolerance=_NEAR, prefix=prefix)
+        found += calibration_figures(p, faces.plurality[rows], of=of, tolerance=_NEAR, prefix=prefix)
     return found
 
 
@@ -236,7 +237,7 @@ def speed() -> list[Figure]:
     def torch_forward() -> speeds.Call:
         import torch
 
-        from models.face_affect.network import BothSides, FaceNet
+        from models.face_affect.recipe.network import BothSides, FaceNet
 
         net, tensor = BothSides(FaceNet()).eval(), torch.from_numpy(face["faces"])
         return lambda: net(tensor)
@@ -273,7 +274,7 @@ def _with_one(embedding: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.column_stack([embedding.astype(np.float64), np.ones(len(embedding))])
 
 
-def _share_of(right: NDArray[np.bool_]) -> scores.Score:
+def _share_of(right: NDArray[np.bool_]) -> Score:
     return lambda rows: float(right[rows].mean())
 
 

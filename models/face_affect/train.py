@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from models.face_affect.augment import augment
-from models.face_affect.export import export
-from models.face_affect.network import FaceNet
-from models.face_affect.split import Faces, load
+from models.face_affect.recipe.augment import augment
+from models.face_affect.recipe.export import export
+from models.face_affect.recipe.network import FaceNet
+from models.face_affect.recipe.split import Faces, load
 
 BALANCE = 0.4
 EMA = 0.997

@@ -17,15 +17,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import framing
+from kernels import model_input as framing
 from kernels.emotions import EMOTIONS, SEVEN, fold_to_seven
 from kernels.engines import MODELS, ModelSpec, load, read_spec
 from kernels.fusion import Reading
-from models.face_affect import split as faces
-from models.text_affect import split as comments
-from models.text_affect.encode import Encoder
-from models.voice_affect import corpus
-from models.voice_affect.folds import cross_fitted, read_folds, together
+from models.face_affect.recipe import split as faces
+from models.text_affect.recipe import split as comments
+from models.text_affect.recipe.encode import Encoder
+from models.voice_affect.recipe import corpus
+from models.voice_affect.recipe.folds import cross_fitted, read_folds, together
 
 Half = Literal["A", "B"]
 Modality = Literal["face", "voice", "text"]

@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import framing
+from kernels import model_input as framing
+from kernels import scores
 from kernels.emotions import SEVEN
 from kernels.vad import vad_of
 from models import figures as stated
-from models import pictures, scores
+from models import pictures
 from models.figures import Figure
 from models.fuser import fit, fusers
 from models.fuser.compose import MODALITIES, Composed, compose, read
-from models.text_affect.encode import Encoder
+from models.scores import calibration_figures, interval, lead
+from models.text_affect.recipe.encode import Encoder
 from models.text_vad import emobank
 from operators.fuse_affect import RELIABILITY, SHARPNESS
 
@@ -55,7 +57,7 @@ def _stated(judged: Composed, found: Mapping[str, Floats]) -> list[Figure]:
             told.append(_figure(f"{slug}_ece", f"ECE, {name}", far.ece, None, len(said)))
     told += [_lead(judged, found["gate"], found[rival], rival) for rival in found if rival not in ("gate", SHIPPED)]
     gates, truth = found["gate"][said], judged.truth[said]
-    told += scores.calibration_figures(gates, truth, of="half B, gates fitted on half A", tolerance=_TOLERANCE)
+    told += calibration_figures(gates, truth, of="half B, gates fitted on half A", tolerance=_TOLERANCE)
     return told
 
 
@@ -71,7 +73,7 @@ def derived(data: Path) -> list[Figure]:
 
     every, told = np.arange(len(guess)), []
     for axis, name in enumerate(emobank.DIMENSIONS):
-        between = scores.interval(lambda rows, axis=axis: r(axis, rows), len(guess), 500)  # type: ignore[misc]
+        between = interval(lambda rows, axis=axis: r(axis, rows), len(guess), 500)  # type: ignore[misc]
         what = f"r of {name} derived from text_affect's emotions with ratings, EmoBank dev"
         told.append(_figure(f"derived_{name}", what, r(axis, every), between, len(guess)))
     return told
@@ -91,19 +93,19 @@ def _judge(data: Path) -> tuple[Composed, dict[str, Floats]]:
 
 def _macro_f1(judged: Composed, guess: NDArray[np.int64]) -> tuple[float, tuple[float, float]]:
     truth = judged.truth
-    between = scores.interval(lambda rows: scores.macro_f1(truth[rows], guess[rows]), len(truth), 500)
+    between = interval(lambda rows: scores.macro_f1(truth[rows], guess[rows]), len(truth), 500)
     return scores.macro_f1(truth, guess), between
 
 
 def _lead(judged: Composed, ours: Floats, theirs: Floats, rival: str) -> Figure:
     truth, a, b = judged.truth, ours.argmax(axis=1), theirs.argmax(axis=1)
-    lead = scores.lead(
+    found = lead(
         lambda rows: scores.macro_f1(truth[rows], a[rows]), lambda rows: scores.macro_f1(truth[rows], b[rows]),
         len(truth), 500,
     )  # fmt: skip
     return Figure(
-        name=f"lead_over_{_slug(rival)}", what=f"lead of the gates in macro-F1 over {rival}", value=lead.value,
-        tolerance=_TOLERANCE, n=len(truth), interval=(lead.low, lead.high), must=0.0 if rival in SINGLE else None,
+        name=f"lead_over_{_slug(rival)}", what=f"lead of the gates in macro-F1 over {rival}", value=found.value,
+        tolerance=_TOLERANCE, n=len(truth), interval=(found.low, found.high), must=0.0 if rival in SINGLE else None,
     )  # fmt: skip
 
 

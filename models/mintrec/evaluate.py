@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.engines import MODELS
+from kernels.scores import macro_f1
 from models import figures as cards
 from models import pictures
 from models.figures import Figure
 from models.mintrec import recipe
-from models.scores import Score, calibration_figures, interval, macro_f1
-from models.text_affect.encode import Encoder
-from models.text_affect.test_log import append_look
+from models.scores import Score, calibration_figures, interval
+from models.test_log import append_look
+from models.text_affect.recipe.encode import Encoder
 
 MODEL = "mintrec"
 _TOLERANCE = 0.02  # a CPU that multiplies in other widths was seen to move macro-F1 by .011

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.calibration import softmax
-from models.scores import macro_f1
-from models.text_affect import calibrate
-from models.text_affect.encode import Encoder
+from kernels.scores import macro_f1
+from models.text_affect.recipe import calibrate
+from models.text_affect.recipe.encode import Encoder
 from streamer.errors import ModelError
 
 Part = Literal["train", "dev", "test"]

@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from kernels.calibration import softmax
 from kernels.emotions import EMOTIONS, SEVEN
 from kernels.engines import MODELS
+from kernels.scores import Flags, f1
 from models import figures as cards
 from models import pictures
 from models import speed as times
 from models.figures import Figure
-from models.scores import Flags, calibration_figures, f1, interval
-from models.text_affect import elsewhere, scores, split
-from models.text_affect.encode import MODEL, Encoder
-from models.text_affect.swap import Swap, swap
-from models.text_affect.test_log import append_look
+from models.scores import calibration_figures, interval
+from models.test_log import append_look
+from models.text_affect.recipe import elsewhere, scores, split
+from models.text_affect.recipe.encode import MODEL, Encoder
+from models.text_affect.recipe.swap import Swap, swap
 
 _TOLERANCE, _TOLERANCE_OF_A_CLASS, _TOLERANCE_OF_SWAPS = 0.004, 0.015, 0.004
 _TOLERANCE_OF_28 = 0.01
@@ -184,7 +185,7 @@ def speed() -> list[Figure]:
 def _in_torch(ids: NDArray[np.int64]) -> times.Call:
     import torch
 
-    from models.text_affect.network import untrained
+    from models.text_affect.recipe.network import untrained
 
     network = untrained().eval()
     given = torch.from_numpy(ids)

@@ -1,8 +1,8 @@
 """GoEmotions and all-MiniLM-L6-v2 in, a fine-tuned checkpoint out. `python -m models.text_affect.train --data DIR`.
 
 Two losses on one pooled vector: cross-entropy against soft targets over the nine emotions, and binary cross-entropy
-over the 28 labels. Interrupted runs go on from the last checkpoint of `--work`. `models.text_affect.export` makes the
-ONNX.
+over the 28 labels. Interrupted runs go on from the last checkpoint of `--work`. `models.text_affect.recipe.export`
+makes the ONNX.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 
+from kernels.scores import f1
 from kernels.text_tokens import TextTokens, Tokens
-from models.scores import f1
-from models.text_affect import network, scores, split
+from models.text_affect.recipe import network, scores, split
 
 CHECKPOINT = "checkpoint.pt"
 _CHECKPOINT_STEPS = 300

@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 from kernels.calibration import softmax
 from kernels.engines import MODELS, load
 from kernels.intents import INTENTS, NONE
+from kernels.scores import f1_of, macro_f1
 from models import figures as cards
 from models import pictures
 from models.figures import Figure
-from models.scores import calibration_figures, f1_of, interval, macro_f1
-from models.text_affect.encode import Encoder
-from models.text_affect.test_log import append_look
-from models.text_intent import clinc, corpus, rejects
-from models.text_intent.corpus import READS
-from models.text_intent.scores import name_all
+from models.scores import calibration_figures, interval
+from models.test_log import append_look
+from models.text_affect.recipe.encode import Encoder
+from models.text_intent.recipe import clinc, corpus, rejects
+from models.text_intent.recipe.corpus import READS
+from models.text_intent.recipe.scores import name_all
 from streamer.errors import ModelError
 
 MODEL = "text_intent"

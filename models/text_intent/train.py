@@ -26,13 +26,13 @@ from sklearn.linear_model import LogisticRegression
 from kernels.calibration import softmax
 from kernels.engines import MODELS
 from kernels.intents import INTENTS
-from models.text_affect.encode import Encoder
-from models.text_intent import corpus, discriminant
-from models.text_intent.corpus import READS
-from models.text_intent.discriminant import Directions
+from models.text_affect.recipe.encode import Encoder
 from models.text_intent.evaluate import MODEL, read_dev
-from models.text_intent.scaling import matrix_scaling, with_nearness
-from models.text_intent.scores import choose_threshold, macro_f1, name_all, nll
+from models.text_intent.recipe import corpus, discriminant
+from models.text_intent.recipe.corpus import READS
+from models.text_intent.recipe.discriminant import Directions
+from models.text_intent.recipe.scaling import matrix_scaling, with_nearness
+from models.text_intent.recipe.scores import choose_threshold, macro_f1, name_all, nll
 
 VERSION = "1"
 OPSET = 17

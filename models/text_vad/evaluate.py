@@ -17,8 +17,8 @@ from kernels.engines import MODELS, load
 from models import figures as cards
 from models import pictures, scores
 from models.figures import Figure
-from models.text_affect.encode import Encoder
-from models.text_affect.test_log import append_look
+from models.test_log import append_look
+from models.text_affect.recipe.encode import Encoder
 from models.text_vad.emobank import DIMENSIONS, Sentences, read
 from streamer.errors import ModelError
 

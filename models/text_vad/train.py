@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from kernels.engines import MODELS
-from models.text_affect.encode import Encoder
+from models.text_affect.recipe.encode import Encoder
 from models.text_vad.emobank import DIMENSIONS, read
 from models.text_vad.evaluate import MODEL, READS, r_squared
 

@@ -16,27 +16,19 @@ from numpy.typing import NDArray
 
 from kernels.calibration import softmax
 from kernels.engines import Engine, load
-from kernels.log_mel import RATE_HZ
-from kernels.speech import listen, stack_pieces, voice_features
+from kernels.scores import calibration, unweighted_recall
+from kernels.voice.audio_files import read_audio, speech_only
+from kernels.voice.log_mel import RATE_HZ
+from kernels.voice.speech import listen, stack_pieces, voice_features
 from models import figures as stated
 from models import speed as times
 from models.figures import Figure
 from models.pictures import draw
-from models.scores import calibration, calibration_figures, interval, lead, unweighted_recall
-from models.text_affect.test_log import append_look
-from models.voice_affect.corpus import (
-    DEMO_SPEAKER,
-    LABELS,
-    Utterance,
-    emodb,
-    labels,
-    ravdess,
-    read_audio,
-    speech_only,
-    split_pieces,
-)
-from models.voice_affect.folds import HeardItemError, cross_fitted, read_folds, speakers_by_item, together
-from models.voice_affect.gate import Answers, gate_figures, rival_figures
+from models.scores import calibration_figures, interval, lead
+from models.test_log import append_look
+from models.voice_affect.recipe.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb, labels, ravdess, split_pieces
+from models.voice_affect.recipe.folds import HeardItemError, cross_fitted, read_folds, speakers_by_item, together
+from models.voice_affect.recipe.gate import Answers, gate_figures, rival_figures
 
 FOLDER = Path(__file__).resolve().parent
 OF_FOLDS, OF_ONNX, OF_FEW = 0.0005, 0.01, 0.045
@@ -153,7 +145,7 @@ def figures(data: Path) -> list[Figure]:
         published="none on this subset",
     )  # fmt: skip
     found += seed_figures(seeds, truth, speakers, left_out)
-    found += svm_figures(p, german, read_folds(FOLDER / "folds_svm.csv", german, LABELS)[0])
+    found += svm_figures(p, german, read_folds(FOLDER / "recipe" / "folds_svm.csv", german, LABELS)[0])
     found += rival_figures(german, Answers())
     found += calibration_figures(p, truth, of="EmoDB, speakers left out", tolerance=OF_FOLDS, missed=FEW)
     engine = load("voice_affect", threads=1)
@@ -188,7 +180,7 @@ def speed(name: str = "voice_affect", imported: Path | None = None) -> list[Figu
     def torch_network() -> times.Call:
         import torch
 
-        from models.voice_affect.fitting import network_of
+        from models.voice_affect.recipe.fitting import network_of
 
         network, x, m = network_of(engine.spec.folder), torch.from_numpy(features), torch.from_numpy(mask)
         return lambda: network(x, m)
@@ -206,7 +198,7 @@ def speed(name: str = "voice_affect", imported: Path | None = None) -> list[Figu
 def retrain_one(data: Path, work: Path) -> list[Figure]:
     """Train the network without one speaker again, seed 0: it must be as often right as folds.csv has it."""
     from models.voice_affect import train
-    from models.voice_affect.fitting import pictures
+    from models.voice_affect.recipe.fitting import pictures
 
     german, without = emodb(data), "16"
     pool = pictures(german, work, train.RECIPE.copies)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from kernels.calibration import fit_temperature
 from kernels.emotions import SEVEN
+from kernels.scores import unweighted_recall
 from kernels.vad import said_of
-from models.scores import unweighted_recall
-from models.voice_affect.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb, labels
-from models.voice_affect.fitting import Pictures, Recipe, describe, evenly, export, fit, out_of_fold, pictures
-from models.voice_affect.folds import together, write_folds
+from models.voice_affect.recipe.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb, labels
+from models.voice_affect.recipe.fitting import Pictures, Recipe, describe, evenly, export, fit, out_of_fold, pictures
+from models.voice_affect.recipe.folds import together, write_folds
 
 FOLDER = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)

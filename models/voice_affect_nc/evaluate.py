@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.engines import load
-from kernels.framing import emotions
-from kernels.speech import listen, stack_pieces, voice_features
+from kernels.model_input import emotions
+from kernels.scores import unweighted_recall
+from kernels.voice.audio_files import read_audio, speech_only
+from kernels.voice.speech import listen, stack_pieces, voice_features
 from models import figures as stated
 from models.figures import Figure
-from models.scores import calibration_figures, unweighted_recall
-from models.voice_affect.corpus import Utterance, labels, read_audio, speech_only, split_pieces
+from models.scores import calibration_figures
 from models.voice_affect.evaluate import (
     FEW,
     OF_FOLDS,
@@ -32,8 +33,9 @@ from models.voice_affect.evaluate import (
     uar_figures,
 )
 from models.voice_affect.evaluate import FOLDER as EMODB_FOLDER
-from models.voice_affect.folds import cross_fitted, read_folds, speakers_by_item, together
-from models.voice_affect_nc.corpus import (
+from models.voice_affect.recipe.corpus import Utterance, labels, split_pieces
+from models.voice_affect.recipe.folds import cross_fitted, read_folds, speakers_by_item, together
+from models.voice_affect_nc.recipe.corpus import (
     CHOICES,
     CLASSES,
     FOLDER,
@@ -76,7 +78,7 @@ def figures(data: Path) -> list[Figure]:
 
 def retrain_one(data: Path, work: Path) -> list[Figure]:
     """Train the network without the last fold's actors again, seed 0: it must be as often right as folds.csv has it."""
-    from models.voice_affect.fitting import pictures
+    from models.voice_affect.recipe.fitting import pictures
     from models.voice_affect_nc.train import RECIPE, leave_actors_out
 
     english, fold = ravdess(data), len(FOLDS) - 1

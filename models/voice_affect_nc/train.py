@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.calibration import fit_temperature
-from models.scores import unweighted_recall
-from models.voice_affect.corpus import Utterance, labels, speech_only
-from models.voice_affect.fitting import Pictures, Recipe, describe, export, fit, out_of_fold, pictures
-from models.voice_affect.folds import together, write_folds
-from models.voice_affect_nc.corpus import (
+from kernels.scores import unweighted_recall
+from kernels.voice.audio_files import speech_only
+from models.voice_affect.recipe.corpus import Utterance, labels
+from models.voice_affect.recipe.fitting import Pictures, Recipe, describe, export, fit, out_of_fold, pictures
+from models.voice_affect.recipe.folds import together, write_folds
+from models.voice_affect_nc.recipe.corpus import (
     CLASSES,
     FOLDER,
     HANDED_OVER,

@@ -103,7 +103,7 @@ def _spread(model: Any) -> None:
 
 def main() -> None:
     """Write all three."""
-    from models.importing import hugging_face
+    from operators.model_import import hugging_face
 
     parser = argparse.ArgumentParser(prog="python -m tests.tiny_encoders.make", description=__doc__)
     parser.add_argument("out", type=Path, metavar="DIR")

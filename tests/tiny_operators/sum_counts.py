@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from streamer.event_time import Duration
-from streamer.operator import Context
-from streamer.windows import Window
+from streamer.operator import Context, Window
 from tests.tiny_operators.payloads import Count, Total
 
 

@@ -1,0 +1,252 @@
+"""Candidates and how a person is doing in, a new order with reasons that add up out. Pure numbers: no clock, no Kafka.
+
+score = base + affect + session, where `base` is the platform's own score scaled to [0, 1] within the list, `affect`
+lies in [0, cap] (so an item passes another only where their bases differ by less than the cap) and `session` within
++-session_cap. Affect only ever adds, and the guard (kernels/ranking/affect_guard.py) has the last word on it. A goal
+says which moods suit: valence and arousal form the plane of Russell, "A circumplex model of affect", J. Pers. Soc.
+Psychol. 39 (1980).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.ranking.affect_guard import LOW_EMOTIONS, guard, guard_reference
+
+Floats = NDArray[np.float64]
+
+GOALS: tuple[str, ...] = ("off", "lift", "match", "calm")
+POLICIES: Mapping[str, str] = {"affect": "affect@1", "noop": "noop@1", "shuffle": "shuffle@1"}
+
+LIFT_STEP = 1.0
+"""lift: a rise in valence of this much suits fully; a smaller one in proportion; none, or a fall, not at all."""
+LIFT_AROUSAL = 0.1
+"""lift: the arousal that suits best; 1 away from it halves the match."""
+MATCH_REACH = 1.0
+"""match: items this far away in the valence-arousal plane, or farther, don't suit at all."""
+CALM_FULL, CALM_NONE = -0.6, 0.2
+"""calm: arousal at or below the first suits fully, at or above the second not at all, linear between."""
+CALM_RISE = 0.1
+"""calm: valence has to be above the person's; the match is full from this much on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affect:
+    """How a person is doing: valence, arousal in [-1, 1], emotions that sum to 1, calibrated confidence in [0, 1]."""
+
+    valence: float
+    arousal: float
+    emotions: Mapping[str, float]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An item to place: the platform's score (any finite scale), its mood where known, and the platform's rules.
+
+    `pinned_rank` counts from 0. `session` in [-1, 1] is how much what the person did in this session speaks for it.
+    """
+
+    item_id: str
+    base: float
+    valence: float | None = None
+    arousal: float | None = None
+    emotion: str | None = None
+    pinned_rank: int | None = None
+    sponsored: bool = False
+    session: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An item at its new place; ranks count from 0; `score` is the sum of `reasons`."""
+
+    item_id: str
+    score: float
+    base_rank: int
+    reasons: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """How much may move: policy, goal, and the most that affect and the session may add, in parts of the base range."""
+
+    policy: str = "affect"
+    goal: str = "off"
+    cap: float = 0.3
+    session_cap: float = 0.1
+
+
+def rank(
+    candidates: Sequence[Candidate], affect: Affect | None, blend: Blend, *, seed: str = "", primary: str | None = None
+) -> list[Placed]:
+    """Candidates in any order to all of them in their new order.
+
+    Base order is by `base` falling, ties in the order given. Pinned items stand at their rank (a taken one: the next
+    free), the others fill the gaps by score, ties in base order. The primary item (the one the page is about) may rise
+    but never falls below its base rank. Sponsored items get neither affect nor session.
+
+    Args:
+        candidates: without blocked ones, item ids unique.
+        affect: None where there is none that may be used.
+        blend: policy `affect`, `noop` (base order) or `shuffle` (a random order that `seed` alone decides).
+        seed: the request's id.
+        primary: an item id.
+
+    Raises:
+        ValueError: an unknown policy or goal.
+    """
+    _check(blend)
+    if not candidates:
+        return []
+    by_base = sorted(candidates, key=lambda c: -c.base)
+    base = scaled(np.array([c.base for c in by_base], dtype=np.float64))
+    parts: dict[str, Floats]
+    if blend.policy == "shuffle":
+        parts = {"shuffle": np.array([_draw(seed, c.item_id) for c in by_base])}
+    elif blend.policy == "noop":
+        parts = {"base": base}
+    else:
+        free = ~np.array([c.sponsored for c in by_base])
+        session = np.array([c.session for c in by_base], dtype=np.float64)
+        parts = {
+            "base": base,
+            "affect": np.where(free, _affect_part(by_base, affect, blend), 0.0),
+            "session": np.where(free, np.clip(session, -1.0, 1.0) * blend.session_cap, 0.0),
+        }
+    names = list(parts)
+    scores = reduce(np.add, parts.values())
+    placed = [
+        Placed(c.item_id, float(scores[i]), i, {n: float(parts[n][i]) for n in names if n == names[0] or parts[n][i]})
+        for i, c in enumerate(by_base)
+    ]
+    return arranged(placed, {c.item_id: c.pinned_rank for c in by_base if c.pinned_rank is not None}, primary)
+
+
+def arranged(placed: Sequence[Placed], pins: Mapping[str, int], primary: str | None) -> list[Placed]:
+    """Scored items in base order to their final order, with the platform's pins and the primary item's floor kept."""
+    order = sorted(placed, key=lambda p: -p.score)
+    slots: list[Placed | None] = [None] * len(order)
+    wanted = sorted(((pins[p.item_id], p.base_rank, p) for p in order if p.item_id in pins), key=lambda w: w[:2])
+    for rank_, _, item in wanted:
+        rest = [i for i in range(len(slots)) if slots[i] is None]
+        slots[next((i for i in rest if i >= rank_), rest[-1])] = item
+    movable = [p for p in order if p.item_id not in pins]
+    floor = next((p for p in movable if p.item_id == primary), None)
+    if floor is not None:
+        free = [i for i, slot in enumerate(slots) if slot is None]
+        lowest = max((at for at, i in enumerate(free) if i <= floor.base_rank), default=0)
+        at = min(movable.index(floor), lowest)
+        movable.remove(floor)
+        movable.insert(at, floor)
+    rest_of = iter(movable)
+    return [next(rest_of) if slot is None else slot for slot in slots]
+
+
+def scaled(base: Floats) -> Floats:
+    """Scores (n, any finite scale) to [0, 1] within the list; all equal: .5 each."""
+    half = base / 2  # a range beyond float64 would overflow
+    low, high = half.min(), half.max()
+    if high == low:
+        return np.full_like(base, 0.5)
+    return np.asarray((half - low) / (high - low), dtype=np.float64)
+
+
+def suits(goal: str, affect: Affect, valence: Floats, arousal: Floats) -> Floats:
+    """Moods of n items (NaN: unknown, suits nothing) to how well each suits the goal now, in [0, 1].
+
+    Raises:
+        ValueError: an unknown goal.
+    """
+    if goal == "lift":
+        rise = np.clip((valence - affect.valence) / LIFT_STEP, 0.0, 1.0)
+        match = rise * np.clip(1.0 - 0.5 * np.abs(arousal - LIFT_AROUSAL), 0.0, 1.0)
+    elif goal == "match":
+        dv, da = valence - affect.valence, arousal - affect.arousal
+        match = np.clip(1.0 - np.sqrt(dv * dv + da * da) / MATCH_REACH, 0.0, 1.0)
+    elif goal == "calm":
+        quiet = np.clip((CALM_NONE - arousal) / (CALM_NONE - CALM_FULL), 0.0, 1.0)
+        match = quiet * np.clip((valence - affect.valence) / CALM_RISE, 0.0, 1.0)
+    elif goal == "off":
+        match = np.zeros_like(valence)
+    else:
+        raise ValueError(f"goal {goal!r} is unknown: use one of {', '.join(GOALS)}")
+    return np.where(np.isnan(match), 0.0, match)
+
+
+def rank_reference(
+    candidates: Sequence[Candidate], affect: Affect | None, blend: Blend, *, seed: str = "", primary: str | None = None
+) -> list[Placed]:
+    """`rank` with plain loops, one item at a time: this one defines correct."""
+    _check(blend)
+    by_base = sorted(candidates, key=lambda c: -c.base)
+    low = min((c.base / 2 for c in by_base), default=0.0)
+    high = max((c.base / 2 for c in by_base), default=0.0)
+    suited = [_cap_times_suits(c, affect, blend) for c in by_base]
+    if affect is not None:
+        moods = [c.valence for c in by_base], [c.emotion for c in by_base]
+        suited = guard_reference(suited, *moods, valence=affect.valence, emotions=affect.emotions)
+    placed = []
+    for i, c in enumerate(by_base):
+        base = 0.5 if high == low else (c.base / 2 - low) / (high - low)
+        if blend.policy == "shuffle":
+            reasons = {"shuffle": _draw(seed, c.item_id)}
+        else:
+            reasons = {"base": base}
+            if blend.policy == "affect" and not c.sponsored:
+                session = min(max(c.session, -1.0), 1.0) * blend.session_cap
+                reasons |= {name: part for name, part in (("affect", suited[i]), ("session", session)) if part}
+        placed.append(Placed(c.item_id, reduce(add, reasons.values()), i, reasons))
+    pins = {c.item_id: c.pinned_rank for c in by_base if c.pinned_rank is not None}
+    return arranged(placed, pins, primary)
+
+
+def _cap_times_suits(c: Candidate, affect: Affect | None, blend: Blend) -> float:
+    if affect is None or c.valence is None or c.arousal is None:
+        return 0.0
+
+    def within(x: float) -> float:
+        return min(max(x, 0.0), 1.0)
+
+    rise = c.valence - affect.valence
+    distance = math.sqrt(rise * rise + (c.arousal - affect.arousal) * (c.arousal - affect.arousal))
+    quiet = within((CALM_NONE - c.arousal) / (CALM_NONE - CALM_FULL))
+    by_goal: dict[str, Callable[[], float]] = {
+        "off": lambda: 0.0,
+        "lift": lambda: within(rise / LIFT_STEP) * within(1.0 - 0.5 * abs((c.arousal or 0.0) - LIFT_AROUSAL)),
+        "match": lambda: within(1.0 - distance / MATCH_REACH),
+        "calm": lambda: quiet * within(rise / CALM_RISE),
+    }
+    return blend.cap * within(affect.confidence) * by_goal[blend.goal]()
+
+
+def _affect_part(candidates: Sequence[Candidate], affect: Affect | None, blend: Blend) -> Floats:
+    if affect is None:
+        return np.zeros(len(candidates))
+    valence = np.array([np.nan if c.valence is None else c.valence for c in candidates], dtype=np.float64)
+    arousal = np.array([np.nan if c.arousal is None else c.arousal for c in candidates], dtype=np.float64)
+    low = np.array([c.emotion in LOW_EMOTIONS for c in candidates])
+    confidence = min(max(affect.confidence, 0.0), 1.0)
+    part = blend.cap * confidence * suits(blend.goal, affect, valence, arousal)
+    return guard(part, valence, low, valence=affect.valence, emotions=affect.emotions)
+
+
+def _draw(seed: str, item_id: str) -> float:
+    """A number in [0, 1) that only the request and the item decide: the same on every machine and re-read."""
+    digest = hashlib.blake2b(f"{len(seed)}:{seed}:{item_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _check(blend: Blend) -> None:
+    if blend.policy not in POLICIES:
+        raise ValueError(f"policy {blend.policy!r} is unknown: use one of {', '.join(POLICIES)}")
+    if blend.goal not in GOALS:
+        raise ValueError(f"goal {blend.goal!r} is unknown: use one of {', '.join(GOALS)}")

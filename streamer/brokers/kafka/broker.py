@@ -1,0 +1,247 @@
+"""Apache Kafka behind the broker protocols: what it is asked as a whole, and where its clients come from.
+
+With kafka_consumer.py and kafka_producers.py the only file that imports aiokafka. Tuned for latency: nothing lingers, a
+fetch returns with its first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, TypeVar
+
+from aiokafka import errors, structs
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streamer.broker import (
+    Committed,
+    Consumer,
+    PartitionsChanged,
+    Producer,
+    TopicPartition,
+    TopicSpec,
+    TransactionalProducer,
+)
+from streamer.brokers.kafka import options as kafka_options
+from streamer.brokers.kafka.consumer import KafkaConsumer
+from streamer.brokers.kafka.options import (
+    COMPARED,
+    calm_the_log,
+    connection_options,
+    topic_attributes,
+    topic_differences,
+)
+from streamer.brokers.kafka.producers import FENCED, KafkaProducer, KafkaTransactions
+from streamer.errors import (
+    BrokerUnreachableError,
+    ConfigurationError,
+    Problem,
+    StreamerError,
+    TopicMismatchError,
+)
+from streamer.settings import Settings
+
+T = TypeVar("T")
+_OF_THE_CALLER = (
+    errors.MessageSizeTooLargeError,
+    errors.IllegalStateError,
+    errors.CommitFailedError,
+    *FENCED,
+)
+
+
+class KafkaBroker:
+    """Consumers and producers of one Kafka.
+
+    Args:
+        settings: credentials, TLS, and `worker`, which makes group membership static.
+        address: host:port[,host:port]; `settings.brokers` unless given.
+    """
+
+    def __init__(self, settings: Settings, address: str | None = None) -> None:
+        found = address or settings.brokers
+        if not found:
+            problem = Problem("STREAMER_BROKERS", "no address of a Kafka; `streamer broker` starts one on this machine")
+            raise ConfigurationError("environment", [problem])
+        self.address = found
+        self._worker = settings.worker
+        self._connection = connection_options(settings, found)
+        self._admin: AIOKafkaAdminClient | None = None
+        self._lock = asyncio.Lock()  # of _admin
+        calm_the_log()
+
+    def consumer(
+        self,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        start_at: Literal["earliest", "latest"] = "earliest",
+        on_assigned: PartitionsChanged | None = None,
+        on_revoked: PartitionsChanged | None = None,
+    ) -> Consumer:
+        """A consumer, see the protocol."""
+        options = {"group_id": group, "auto_offset_reset": start_at, **self._connection}
+        return KafkaConsumer(self, topics, options, self._worker, on_assigned, on_revoked)
+
+    def producer(self) -> Producer:
+        """A producer, see the protocol."""
+        return KafkaProducer(self.address, self._connection, self.answering)
+
+    def transactional(self, transactional_id: str, *, group: str) -> TransactionalProducer:
+        """A producer of transactions, see the protocol."""
+        return KafkaTransactions(self.address, self._connection, self.answering, transactional_id, group)
+
+    async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Create what is missing, check what is there, see the protocol."""
+        existing = await self._topics()
+        missing = [spec for spec in topics if spec.name not in existing]
+        if missing:
+            await self._create(missing)
+            existing = await self._topics(until=frozenset(spec.name for spec in topics))
+            await self.committed("nobody", TopicPartition(missing[0].name, 0))  # a new Kafka readies itself for groups
+        configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
+        differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
+        if differences:
+            lines = "\n".join(f"  {d}" for d in differences)
+            way_out = "move the topics aside or make the topology say the same: keys would move"
+            raise TopicMismatchError(f"topics at {self.address} are not as the topology says; {way_out}\n{lines}")
+
+    async def close(self) -> None:
+        """Close the connection for questions; consumers and producers are stopped by their owners."""
+        async with self._lock:
+            admin, self._admin = self._admin, None
+            if admin:
+                await admin.close()
+
+    async def committed(self, group: str, partition: TopicPartition) -> Committed | None:
+        """A group's commit with its metadata, which aiokafka's consumer would drop."""
+        place = structs.TopicPartition(partition.topic, partition.partition)
+
+        async def ask(admin: AIOKafkaAdminClient) -> Committed | None:
+            found = (await admin.list_consumer_group_offsets(group, partitions=[place])).get(place)
+            if found is None:  # the answer as a whole was an error, which aiokafka does not look at
+                raise errors.GroupCoordinatorNotAvailableError
+            return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
+
+        return await self._ask(ask)
+
+    async def require(self, topics: Sequence[str]) -> None:
+        """Refuse topics that do not exist, before a client waits for them."""
+        missing = sorted(set(topics) - set(await self._topics()))
+        if missing:
+            raise TopicMismatchError(f"no topic {', '.join(missing)} at {self.address}; create it, or check its name")
+
+    @asynccontextmanager
+    async def answering(self, seconds: float) -> AsyncIterator[None]:
+        """Translate what goes wrong within: silence, refusal, lack of rights."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except (TimeoutError, OSError, errors.KafkaConnectionError, errors.KafkaTimeoutError) as error:
+            why = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else error
+            raise self._unreachable(why) from None
+        except _OF_THE_CALLER:
+            raise
+        except (errors.TopicAuthorizationFailedError, errors.GroupAuthorizationFailedError) as error:
+            problem = Problem(self.address, f"not allowed to use {error}: give this user the right, or change the user")
+            raise ConfigurationError("Kafka", [problem]) from None
+        except errors.UnknownTopicOrPartitionError:
+            raise TopicMismatchError(f"no such topic at {self.address}; create it, or check its name") from None
+        except errors.KafkaError as error:
+            if error.retriable or type(error) is errors.KafkaError:  # aiokafka's word for the unexpected
+                raise self._unreachable(error) from None
+            raise StreamerError(f"Kafka at {self.address}: {type(error).__name__}") from None
+
+    def _unreachable(self, why: object) -> BrokerUnreachableError:
+        way_out = "start it, correct STREAMER_BROKERS, or unset it to have one started on this machine"
+        return BrokerUnreachableError(f"no Kafka at {self.address} ({str(why)[:200]}): {way_out}")
+
+    async def _ask(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+        """One question to the cluster, repeated while the answer is that it is not ready."""
+        async with self._lock:
+            if self._admin is None:
+                answer_ms = int(kafka_options.ANSWER_SECONDS * 1000)
+                admin = AIOKafkaAdminClient(request_timeout_ms=answer_ms, **self._connection)
+                try:
+                    async with self.answering(kafka_options.CONNECT_SECONDS):
+                        await admin.start()
+                except BaseException:
+                    await admin.close()
+                    raise
+                self._admin = admin
+            async with self.answering(kafka_options.ANSWER_SECONDS):
+                while True:
+                    try:
+                        return await question(self._admin)
+                    except errors.KafkaError as error:
+                        if not error.retriable:
+                            raise
+                        await asyncio.sleep(0.02)
+
+    async def _topics(self, until: frozenset[str] = frozenset()) -> Mapping[str, int]:
+        """Every topic with its number of partitions, once each broker that answers knows who leads those of `until`."""
+
+        async def ask(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
+            described = [t for t in await admin.describe_topics() if not t["error_code"]]
+            told = [described]
+            for broker in (await admin.describe_cluster())["brokers"] if until else ():
+                with suppress(TimeoutError, errors.KafkaError):  # one that has died; the others don't wait for it
+                    async with asyncio.timeout(kafka_options.CONNECT_SECONDS):
+                        everything, node = MetadataRequest(None), broker["node_id"]
+                        answer = await admin._send_request_to_node(node, everything)  # noqa: SLF001 - no public way
+                        told.append(answer.to_object()["topics"])
+            for topics in told:
+                led = {t["topic"] for t in topics if all(p["leader"] >= 0 for p in t["partitions"])}
+                if until - led:
+                    raise errors.LeaderNotAvailableError
+            return {t["topic"]: len(t["partitions"]) for t in described}
+
+        return await self._ask(ask)
+
+    async def _create(self, specs: Sequence[TopicSpec]) -> None:
+        new = [
+            NewTopic(s.name, s.partitions, -1, replica_assignments={}, topic_configs=topic_attributes(s)) for s in specs
+        ]
+
+        async def ask(admin: AIOKafkaAdminClient) -> Any:
+            return await admin.create_topics(new, timeout_ms=int(kafka_options.ANSWER_SECONDS * 1000))
+
+        for topic, code, *message in (await self._ask(ask)).topic_errors:
+            error = errors.for_code(code)
+            if error not in (errors.NoError, errors.TopicAlreadyExistsError):  # another process may have been faster
+                raise StreamerError(f"{self.address} does not create topic {topic}: {error.__name__} {message}")
+
+    async def topic_settings(self, topics: Sequence[str], names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """For each topic what named settings are in force for it, defaults included; what Kafka lacks is left out."""
+        return await self._settings(ConfigResourceType.TOPIC, topics, names)
+
+    async def broker_settings(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """For each broker, by its id, what named settings are in force on it; what it lacks is left out."""
+
+        async def ask(admin: AIOKafkaAdminClient) -> list[str]:
+            return [str(broker["node_id"]) for broker in (await admin.describe_cluster())["brokers"]]
+
+        return await self._settings(ConfigResourceType.BROKER, await self._ask(ask), names)
+
+    async def _settings(
+        self, kind: ConfigResourceType, owners: Sequence[str], names: Sequence[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        resources = [ConfigResource(kind, owner, configs=dict.fromkeys(names)) for owner in owners]
+
+        async def ask(admin: AIOKafkaAdminClient) -> Any:
+            responses = await admin.describe_configs(resources)
+            for error in (errors.for_code(code) for response in responses for code, *_ in response.resources):
+                if error.retriable:  # a broker that has just come up does not know all topics yet
+                    raise error
+            return responses
+
+        found: dict[str, dict[str, str]] = {}
+        for response in await self._ask(ask):
+            for code, message, _, owner, entries, *_ in response.resources:
+                if code:
+                    raise StreamerError(f"{self.address} does not describe {kind.name.lower()} {owner}: {message}")
+                found[owner] = {entry[0]: entry[1] for entry in entries}
+        return found

@@ -1,0 +1,105 @@
+"""`streamer forget`: erase a person; say what can't be, until when."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamer.cli.arguments import add_topology
+from streamer.cli.terminal import kafka, read_settings, say
+from streamer.compliance.forget import Forgotten, Found, Held, find, find_recordings, forget
+from streamer.compliance.retention import COMPACTION, Kept
+from streamer.errors import ConfigurationError, Problem
+from streamer.event_time import Duration, SystemClock, utc_text
+from streamer.settings import Settings
+from streamer.topology.reading import load_topology
+from streamer.topology.topology import Topology
+
+HELP = "erase a person; say what can't be, until when"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whom, in which recordings too, and whether to ask."""
+    add_topology(parser)
+    parser.add_argument("who", metavar="USER|SESSION", help="the id of a user (all their sessions) or of one session")
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help="erase from the recordings below here, too")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Erase a person's sessions, and say what is left until when; 0 too where nothing is known of somebody."""
+    folder: Path | None = args.recordings
+    if folder is not None and not folder.is_dir():
+        raise ConfigurationError("forget", [Problem("--recordings", f"{folder}: no such folder")])
+    if not args.yes and not sys.stdin.isatty():
+        raise ConfigurationError("forget", [Problem("--yes", "is missing: there is no terminal to ask at")])
+    return asyncio.run(_forget(load_topology(args.topology), read_settings(), args.who, folder, yes=args.yes))
+
+
+async def _forget(topology: Topology, settings: Settings, who: str, folder: Path | None, *, yes: bool) -> int:
+    recordings = await asyncio.to_thread(find_recordings, folder)
+    async with kafka(settings, own=False) as joined:
+        found = await find(joined, topology, who, recordings)
+        if not found.sessions:
+            say(f"nothing is held of a user or session {who}: there is nothing to forget (ids are compared exactly)")
+            return 0
+        for line in _plan(found, recordings):
+            say(line)
+        if not yes and not await asyncio.to_thread(_agreed):
+            say("nothing was erased")
+            return 0
+        done = await forget(joined, topology, found, recordings, SystemClock())
+    sys.stdout.writelines(f"{line}\n" for line in _told(done))
+    return 0
+
+
+def _agreed() -> bool:
+    sys.stderr.write("Erase? This can't be undone. [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _plan(found: Found, recordings: list[Path]) -> Iterator[str]:
+    sessions = ", ".join(sorted(found.sessions))
+    yield f"sessions: {sessions}"
+    for name, held in found.held.items():
+        yield f"  {name}: {_count(held.records)}"
+    if recordings:
+        yield f"recordings to look through: {len(recordings)}"
+
+
+def _told(done: Forgotten) -> Iterator[str]:
+    for name, count in done.deleted.items():
+        yield f"erased from {name}: {_count(count, 'key')}"
+    for path, count in done.recordings.items():
+        yield f"erased from {path}: {_count(count)}"
+    if not done.deleted and not done.recordings:
+        yield "nothing was left to erase"
+    left = {name: held for name, held in done.left.items() if held.records}
+    if not left:
+        yield "nothing else is held of these sessions"
+        return
+    yield "what this can't reach before Kafka drops it:"
+    for name, held in left.items():
+        yield f"  {name}: {_count(held.records)}, {_until(held, done.kept[name])}"
+    if "audit" in left:
+        yield "the audit's entries name the session, never the user"
+    if any(done.kept[name].compacted_ms is not None for name in left):
+        yield "for a compacted topic, run this again later: its deletion is the later record that Kafka waits for"
+
+
+def _until(held: Held, kept: Kept) -> str:
+    if kept.compacted_ms is not None:
+        if kept.compacted_ms < 0:
+            return f"replaced, for ever: set {COMPACTION} on this topic"
+        return f"replaced, until {Duration(kept.compacted_ms)} have passed and one later record has come"
+    if kept.longest_ms is None:
+        return "for ever: set retention.ms on this topic"
+    return f"until {utc_text(held.newest_ms + kept.longest_ms)} at the latest"
+
+
+def _count(n: int, of: str = "record") -> str:
+    return f"{n} {of}{'' if n == 1 else 's'}"

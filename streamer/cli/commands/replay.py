@@ -1,0 +1,152 @@
+"""`streamer replay`: publish a session folder, a media file or a recording, or run it in memory."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from streamer.cli.arguments import default_topology
+from streamer.cli.terminal import count_until_stopped, counted, kafka, read_settings, say, to_json, write_text
+from streamer.errors import ConfigurationError, Problem
+from streamer.payloads import TICK_HEADER, decode
+from streamer.recordings.batch_replay import fold
+from streamer.recordings.recording import SUFFIX, Recording
+from streamer.recordings.replay import replay_live, replay_recording, session_events, simulate
+from streamer.settings import Settings
+from streamer.topology.reading import load_topology
+from streamer.topology.topology import Topology
+
+HELP = "publish a session folder, a media file or a recording"
+ALLOWED = ("face", "voice", "text", "behaviour")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to replay, how fast, and what its person allows."""
+    picture = "the picture (default: topology.yaml; a recording is folded with its own)"
+    parser.add_argument("--topology", type=Path, metavar="PATH", help=picture)
+    what = "media.mkv + chat.jsonl, any media file, or a recording (*.affectlog)"
+    parser.add_argument("path", type=Path, metavar="DIR|FILE", help=what)
+    parser.add_argument("--speed", choices=["1", "max"], default="1", help="at the recorded pace, or in memory")
+    allowed = "what the person allows: all, or of face,voice,text,behaviour"
+    parser.add_argument("--consent", metavar="LIST", help=allowed)
+    parser.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
+    only = "of a recording, with --speed max: run this operator (repeatable; default: those with windows)"
+    parser.add_argument("--only", action="append", default=[], metavar="OP", help=only)
+    finish = "of a recording, with --speed max: close what is open at its end, as if nothing more had come"
+    parser.add_argument("--finish", action="store_true", help=finish)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish a session at the media's pace, or run it file to file in memory and write what came out as JSON lines."""
+    topology = load_topology(args.topology) if args.topology is not None else None
+    if args.path.suffix == SUFFIX:
+        return _replay_recording(args, topology)
+    if args.only or args.finish:
+        raise ConfigurationError("replay", [Problem("--only, --finish", f"go with a recording (*{SUFFIX})")])
+    topology, settings = topology or load_topology(default_topology()), read_settings()
+    consent, session = _granted(args.consent), args.session or args.path.stem
+    if args.path.is_dir() and (args.path / "consents.jsonl").exists():
+        if consent:
+            say(f"{args.path / 'consents.jsonl'} says what is allowed; --consent is left aside")
+    elif not consent:
+        say(f"no consent: the operators will refuse to read this session; add --consent all, or of {','.join(ALLOWED)}")
+    if args.speed == "max":
+        return asyncio.run(_replay_max(args.path, session, consent, topology, settings, args.out))
+    return asyncio.run(_replay(args.path, session, consent, topology, settings))
+
+
+def _granted(listed: str | None) -> list[str]:
+    names = list(ALLOWED) if listed == "all" else [] if listed in (None, "none") else str(listed).split(",")
+    why = f"no modality; there are {', '.join(ALLOWED)}, or all"
+    unknown = [Problem(repr(name), why) for name in names if name not in ALLOWED]
+    if unknown:
+        raise ConfigurationError("--consent", unknown)
+    return names
+
+
+async def _replay(path: Path, session: str, consent: list[str], topology: Topology, settings: Settings) -> int:
+    events = session_events(path, consent)
+    async with kafka(settings, own=False) as joined:
+        await joined.ensure_topics(topology.topic_specs())
+        published = replay_live(events, session, topology, joined)
+        counts, code = await count_until_stopped([event.topic] async for event in published)
+        say(f"published of {session}: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items())))
+    return code
+
+
+async def _replay_max(
+    path: Path, session: str, consent: list[str], topology: Topology, settings: Settings, out: Path | None
+) -> int:
+    settings = settings.model_copy(update={"queue": "all"})
+    stored = await simulate({session: session_events(path, consent)}, topology, settings)
+    for topic in (t for t in topology.topics.values() if t.external == "out"):
+        lines = [to_json(decode(m.value, topic.type)) for m in stored.messages(topic.name)]
+        text = "".join(f"{line}\n" for line in lines)
+        if out is not None:
+            await asyncio.to_thread(write_text, out / f"{topic.name}.jsonl", text)
+            say(f"{out / topic.name}.jsonl: {len(lines)} records")
+        elif topic.name == "affect_events":
+            sys.stdout.write(text)
+    return 0
+
+
+def _replay_recording(args: argparse.Namespace, topology: Topology | None) -> int:
+    """Fold a recording in memory, or publish what came from outside at the recorded pace, with times of now."""
+    recording, settings = Recording(args.path), read_settings()
+    if args.consent:
+        say("the recording says what was allowed; --consent is left aside")
+    if args.speed == "1":
+        if args.only or args.finish or args.out:
+            raise ConfigurationError("replay", [Problem("--only, --finish, --out", "go with --speed max")])
+        topology = topology or load_topology(default_topology())
+        return asyncio.run(_publish(recording, args.session, topology, settings))
+    if args.session:
+        why = "goes with --speed 1: a fold keeps what was recorded"
+        raise ConfigurationError("replay", [Problem("--session", why)])
+    if topology is not None:
+        if topology.source.read_text(encoding="utf-8") != recording.header.topology:
+            say(f"with {topology.source}, which is not the topology it was recorded with: finals may differ")
+        return asyncio.run(_fold(recording, topology, settings, args))
+    with tempfile.TemporaryDirectory() as folder:  # what is computed follows from the topology that stood then
+        path = Path(folder) / f"topology of {recording.path.name}"
+        path.write_text(recording.header.topology, encoding="utf-8")
+        return asyncio.run(_fold(recording, load_topology(path), settings, args))
+
+
+async def _fold(recording: Recording, topology: Topology, settings: Settings, args: argparse.Namespace) -> int:
+    folded = await fold(recording, topology, settings, only=args.only, finish=args.finish)
+    for note in [recording.told(), *folded.notes]:
+        if note is not None:
+            say(note)
+    counts = {}
+    for name in folded.outputs:
+        payload, stored = topology.topics[name].type, folded.broker.messages(name)
+        lines = [to_json(decode(m.value, payload)) for m in stored if TICK_HEADER not in dict(m.headers)]
+        counts[name] = len(lines)
+        text = "".join(f"{line}\n" for line in lines)
+        if args.out is not None:
+            await asyncio.to_thread(write_text, args.out / f"{name}.jsonl", text)
+        elif name in folded.finals:
+            sys.stdout.write(text)
+    where = f", in {args.out}" if args.out is not None else ""
+    say(f"folded {folded.restored} records with {', '.join(folded.operators)}: {counted(counts) or 'nothing'}{where}")
+    if sum(folded.after.values()):
+        say(f"the last {counted(folded.after)} closed after the end of the recording, as if nothing more had come")
+    elif folded.still_open and not args.finish:
+        say("windows were open when the recording ended: --finish closes them as if nothing more had come")
+    return 0
+
+
+async def _publish(recording: Recording, session: str | None, topology: Topology, settings: Settings) -> int:
+    async with kafka(settings, own=False) as joined:
+        await joined.ensure_topics(topology.topic_specs())
+        published = replay_recording(recording, topology, joined, session)
+        counts, code = await count_until_stopped([m.topic for m in messages] async for messages in published)
+        if told := recording.told():
+            say(told)
+        say(f"published of {recording.path}: {counted(counts)}")
+    return code

@@ -1,0 +1,98 @@
+"""`streamer tail`: print a topic's records, decoded."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import Any
+
+import msgspec
+
+from streamer.cli.arguments import add_topology
+from streamer.cli.terminal import kafka, on_stop_signals, read_settings, to_json
+from streamer.errors import ConfigurationError, PayloadError, Problem
+from streamer.payloads import SCHEMA_HEADER, Keyed, decode
+from streamer.settings import Settings
+from streamer.topology.reading import load_topology
+from streamer.topology.topology import Topology
+
+HELP = "print a topic's records, decoded"
+TAIL_BATCH = 500
+TAIL_BEST = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which topics, from where on, how printed, how many."""
+    add_topology(parser)
+    parser.add_argument("topics", nargs="+", metavar="TOPIC")
+    parser.add_argument("--beginning", action="store_true", help="from the oldest record on, not from now")
+    parser.add_argument("--json", action="store_true", help="whole payloads as JSON lines")
+    parser.add_argument("--limit", type=int, metavar="N", help="end after N records")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a topic's records decoded, one line each, as they come."""
+    topology = load_topology(args.topology)
+    unknown = [
+        Problem(t, f"no such topic; there are {', '.join(topology.topics)}")
+        for t in args.topics
+        if t not in topology.topics
+    ]
+    if unknown:
+        raise ConfigurationError("tail", unknown)
+    return asyncio.run(_tail(args.topics, topology, read_settings(), args.beginning, args.json, args.limit))
+
+
+async def _tail(
+    topics: list[str], topology: Topology, settings: Settings, beginning: bool, as_json: bool, limit: int | None
+) -> int:
+    async with kafka(settings, own=False) as joined:
+        consumer = joined.consumer(topics, group=None, start_at="earliest" if beginning else "latest")
+        stopped = asyncio.Event()
+        on_stop_signals(stopped.set)
+        await consumer.start()
+        printed = 0
+        while not stopped.is_set() and (limit is None or printed < limit):
+            for message in await consumer.poll(TAIL_BATCH, timeout_ms=200):
+                schema = dict(message.headers).get(SCHEMA_HEADER)
+                place = f"{message.topic}[{message.partition}]@{message.offset}"
+                if not schema:
+                    continue
+                try:
+                    payload = decode(
+                        message.value, topology.topics[message.topic].type, schema.decode(errors="replace")
+                    )
+                    line = to_json(payload) if as_json else f"{place} {summary(payload)}"
+                except PayloadError as error:
+                    line = f"{place} {error}"
+                sys.stdout.write(f"{line}\n")
+                printed += 1
+                if printed == limit:
+                    break
+            sys.stdout.flush()
+        await consumer.stop()
+    return 0
+
+
+def summary(payload: Keyed) -> str:
+    """A payload to one readable line: whose it is first, nothing empty, mappings best first, bytes as a length."""
+    plain: dict[str, Any] = msgspec.to_builtins(payload, builtin_types=(bytes,))
+    first = [str(plain.pop(name)) for name in ("session_id", "event_time_ms") if name in plain]
+    parts = [f"{name}={_short(value)}" for name, value in plain.items() if value not in (None, [], {}, "", 0, False)]
+    return " ".join([*first, *parts])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        if all(isinstance(v, float) for v in value.values()):
+            value = dict(sorted(value.items(), key=lambda item: -item[1])[:TAIL_BEST])
+        return "{" + " ".join(f"{k}:{_short(v)}" for k, v in value.items() if v is not None) + "}"
+    if isinstance(value, list | tuple):
+        more = f" +{len(value) - TAIL_BEST}" if len(value) > TAIL_BEST else ""
+        return "[" + " ".join(_short(v) for v in value[:TAIL_BEST]) + more + "]"
+    return str(value)

@@ -1,0 +1,168 @@
+"""Forgetting a person: a user's or session's id in; what is erased, and what only retention erases, out.
+
+Erased at once: consents (a deletion, upon which operators drop what they hold and take back what was said), the state
+that hosts keep in changelogs, and recordings. Nothing can be erased from other topics: what they hold of the person and
+until when is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamer.broker import Outgoing
+from streamer.brokers.kafka.broker import KafkaBroker
+from streamer.brokers.partitioner import partition_for
+from streamer.compliance.people import names_users, read_to_end, user_of
+from streamer.compliance.retention import Kept, read_kept
+from streamer.errors import TopicMismatchError
+from streamer.event_time import Clock
+from streamer.payloads import AuditEntry
+from streamer.recordings.recording import SUFFIX, Recording, forget_sessions
+from streamer.runtime.audit_trail import AUDIT, write
+from streamer.topology.topology import Topology
+
+OPERATORS_NEED_MS = 1000
+"""A consent is in force within this time: then a host has written what it still writes of the session."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What one topic holds of somebody: records, the Kafka time of the newest, and which keys are not deleted."""
+
+    records: int = 0
+    newest_ms: int = 0
+    keys: dict[bytes, bool] = field(default_factory=dict)
+
+    def add(self, other: Held) -> None:
+        """Take in what the topic holds of another session."""
+        self.records += other.records
+        self.newest_ms = max(self.newest_ms, other.newest_ms)
+        self.keys |= other.keys
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A person's sessions, and by topic what is held of them."""
+
+    sessions: frozenset[str]
+    held: dict[str, Held]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was erased: keys by topic, records by recording; and what is left, with how long it is kept."""
+
+    deleted: dict[str, int]
+    recordings: dict[Path, int]
+    left: dict[str, Held]
+    kept: dict[str, Kept]
+
+
+def changelogs(topology: Topology) -> list[str]:
+    """The topics in which a host keeps what its operator holds of sessions."""
+    return [f"{topology.app}-{o.name}-state-changelog" for o in topology.operators.values() if o.host == "faust"]
+
+
+async def find(broker: KafkaBroker, topology: Topology, who: str, recordings: Collection[Path] = ()) -> Found:
+    """A user's or a session's id to the sessions of that person, and to all that Kafka holds of them.
+
+    Raises:
+        StreamerError: nobody answers, this user may not read, or a recording can't be read.
+    """
+    recorded = {s for path in recordings for s in _recorded(path, topology, who)}
+    return await _look(broker, topology, recorded, who)
+
+
+async def forget(
+    broker: KafkaBroker, topology: Topology, found: Found, recordings: Collection[Path], clock: Clock
+) -> Forgotten:
+    """Erase what can be erased of the sessions found, and look what is left.
+
+    What is deleted already is deleted again: Kafka drops replaced records once a later one has come.
+
+    Raises:
+        StreamerError: nobody answers, this user may not write, or a recording can't be read.
+    """
+    tables = [t.name for t in topology.topics.values() if t.compact and t.keyed_by_session]
+    logs = changelogs(topology)
+    await _delete(broker, topology, found, tables)
+    await clock.sleep_ms(OPERATORS_NEED_MS)
+    await _delete(broker, topology, await _look(broker, topology, found.sessions), logs)
+    cut = {path: n for path in recordings if (n := forget_sessions(path, found.sessions))}
+    erased = {name: n for name in (*tables, *logs) if (n := sum(found.held.get(name, Held()).keys.values()))}
+    if AUDIT in topology.topics and (erased or cut):
+        await write(broker, [_entry(session, clock.now_ms()) for session in sorted(found.sessions)])
+    left = (await _look(broker, topology, found.sessions)).held
+    return Forgotten(erased, cut, left, await read_kept(broker, sorted(left)))
+
+
+async def _look(broker: KafkaBroker, topology: Topology, sessions: Collection[str], who: str | None = None) -> Found:
+    """What Kafka holds of these sessions, of the one of this id, and of those of the user of this id."""
+    sessions = set(sessions)
+    by_session: dict[str, dict[bytes, Held]] = {}
+    people = [t.name for t in topology.topics.values() if t.keyed_by_session or not t.compact]
+    for name in (*people, *changelogs(topology)):
+        topic, own = topology.topics.get(name), by_session.setdefault(name, {})
+        try:
+            async for message in read_to_end(broker, [name]):
+                key = message.key or b""
+                held = own.setdefault(key.partition(b"\0")[0], Held())
+                held.records += message.value is not None
+                held.newest_ms = max(held.newest_ms, message.timestamp_ms)
+                held.keys[key] = message.value is not None
+                if who and topic is not None and names_users(topic) and user_of(topic, message) == who:
+                    sessions.add(key.decode(errors="surrogateescape"))
+        except TopicMismatchError:  # nobody has made it: nothing is held there
+            continue
+    if who and any(_bytes(who) in own for own in by_session.values()):
+        sessions.add(who)
+    held_of = {name: _together(own, sessions) for name, own in by_session.items()}
+    return Found(frozenset(sessions), {name: held for name, held in held_of.items() if held.newest_ms})
+
+
+async def _delete(broker: KafkaBroker, topology: Topology, found: Found, topics: Collection[str]) -> None:
+    producer = broker.producer()
+    await producer.start()
+    try:
+        for name in set(topics) & set(found.held):
+            keys = found.held[name].keys
+            await producer.send([Outgoing(name, k, None, partition=_partition(k, topology)) for k in keys])
+    finally:
+        await producer.stop()
+
+
+def _entry(session: str, now_ms: int) -> AuditEntry:
+    detail = {"decision": "forgotten", "by": "streamer forget"}
+    return AuditEntry(event_time_ms=now_ms, kind="override", subject=session, detail=detail)
+
+
+def _partition(key: bytes, topology: Topology) -> int:
+    return partition_for(key.partition(b"\0")[0], topology.partitions)
+
+
+def _recorded(path: Path, topology: Topology, who: str) -> Iterable[str]:
+    """The sessions of a recording that have this id, or belong to the user of this id."""
+    for message in Recording(path).messages():
+        topic, session = topology.topics.get(message.topic), (message.key or b"").decode(errors="surrogateescape")
+        if topic is None or not topic.keyed_by_session:
+            continue
+        if session == who or (names_users(topic) and user_of(topic, message) == who):
+            yield session
+
+
+def find_recordings(folder: Path | None) -> list[Path]:
+    """Every recording below a folder."""
+    return sorted(folder.rglob(f"*{SUFFIX}")) if folder is not None else []
+
+
+def _together(own: dict[bytes, Held], sessions: Iterable[str]) -> Held:
+    held = Held()
+    for session in sessions:
+        held.add(own.get(_bytes(session), Held()))
+    return held
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")

@@ -1,0 +1,63 @@
+"""Whose records lie where: topics read to their end, and which person a session's records name.
+
+A payload with a field `user_id` says whose the session is that its record belongs to; nothing else is known of people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from streamer.broker import Broker, Message
+from streamer.errors import PayloadError
+from streamer.payloads import decode
+from streamer.topology.topology import Topic, Topology
+
+_BATCH = 500
+_WAIT_MS = 200
+
+
+async def read_to_end(broker: Broker, topics: Sequence[str]) -> AsyncIterator[Message]:
+    """Every record that topics hold when this is called, in offset order within a partition.
+
+    Raises:
+        BrokerUnreachableError: nobody answers.
+        TopicMismatchError: a topic does not exist.
+    """
+    if not topics:
+        return
+    consumer = broker.consumer(topics, group=None)
+    try:
+        await consumer.start()
+        ends = await consumer.end_offsets()
+        while any((consumer.position(tp) or 0) < end for tp, end in ends.items()):
+            for message in await consumer.poll(_BATCH, _WAIT_MS):
+                yield message
+    finally:
+        await consumer.stop()
+
+
+def names_users(topic: Topic) -> bool:
+    """Whether a topic's payload says whose a session is."""
+    return {"session_id", "user_id"} <= set(topic.type.__struct_fields__)
+
+
+def user_of(topic: Topic, message: Message) -> str | None:
+    """The person whom a record of a topic that names them names; None for one that was deleted or can't be read."""
+    try:
+        return str(getattr(decode(message.value, topic.type), "user_id", None)) if message.value is not None else None
+    except PayloadError:
+        return None
+
+
+async def sessions_of(broker: Broker, topology: Topology, user_id: str) -> set[str]:
+    """The sessions that the tables have ever named this person for, as far as Kafka still holds it.
+
+    Raises:
+        StreamerError: see `read_to_end`.
+    """
+    tables = [t.name for t in topology.topics.values() if t.compact and names_users(t)]
+    return {
+        (message.key or b"").decode(errors="surrogateescape")
+        async for message in read_to_end(broker, tables)
+        if user_of(topology.topics[message.topic], message) == user_id
+    }

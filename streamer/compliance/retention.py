@@ -1,0 +1,98 @@
+"""How long Kafka really keeps a record: settings of topics and brokers in, the longest that it may lie on a disk out.
+
+Kafka deletes whole segments. A record is in one that goes on for up to `segment.ms`; the whole of it is too old after
+`retention.ms`; that is looked at each `log.retention.check.interval.ms`; its file goes after `file.delete.delay.ms`. A
+quiet partition's only segment goes too, without waiting for a record.
+
+Of a compacted topic Kafka drops what a newer record has replaced, soon after `max.compaction.lag.ms`, but never from a
+partition's newest segment: a deletion waits for one more record of its partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streamer.brokers.kafka.broker import KafkaBroker
+from streamer.errors import StreamerError
+from streamer.event_time import Duration
+from streamer.topology.topology import Topology
+
+PROMISED_MS = 90_000
+"""Raw media is off every disk within this time (DESIGN §9)."""
+WAY_OUT = {
+    "retention.ms": 60_000,
+    "segment.ms": 10_000,
+    "log.retention.check.interval.ms": 10_000,
+    "file.delete.delay.ms": 1000,
+}
+"""Settings that keep the promise, as the embedded Kafka has them; each is a term of the sum."""
+COMPACTION = "max.compaction.lag.ms"
+_UNLIMITED = 2**63 - 1
+_CHECK, _REMOTE = "log.retention.check.interval.ms", "remote.storage.enable"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A topic's settings as they are in force, by name; -1 means for ever.
+
+    `compacted_ms` is None for a topic that isn't compacted, -1 where replaced records may stay for ever. `remote`:
+    whether Kafka also copies its segments to a remote tier, which keeps times of its own.
+    """
+
+    terms: Mapping[str, int]
+    compacted_ms: int | None = None
+    remote: bool = False
+
+    @property
+    def longest_ms(self) -> int | None:
+        """The longest that a record may lie on a broker's disk; None: for ever."""
+        return None if any(term < 0 for term in self.terms.values()) else sum(self.terms.values())
+
+
+async def read_kept(broker: KafkaBroker, topics: Sequence[str]) -> dict[str, Kept]:
+    """Topics to how long Kafka keeps their records; where brokers differ, the slowest one counts.
+
+    Raises:
+        StreamerError: this user may not ask, or nobody answers.
+    """
+    check_ms = max(int(found[_CHECK]) for found in (await broker.broker_settings([_CHECK])).values())
+    asked = [*(name for name in WAY_OUT if name != _CHECK), COMPACTION, "cleanup.policy", _REMOTE]
+    return {
+        topic: Kept(
+            {n: check_ms if n == _CHECK else int(own[n]) for n in WAY_OUT},
+            _compacted_ms(own) if "compact" in own["cleanup.policy"] else None,
+            own.get(_REMOTE) == "true",
+        )
+        for topic, own in (await broker.topic_settings(topics, asked)).items()
+    }
+
+
+def _compacted_ms(own: Mapping[str, str]) -> int:
+    lag_ms = int(own.get(COMPACTION, _UNLIMITED))
+    return -1 if lag_ms == _UNLIMITED else lag_ms
+
+
+async def media_lines(broker: KafkaBroker, topology: Topology) -> list[str]:
+    """For a person at a terminal: how long this Kafka really keeps raw media; what to set where that is too long."""
+    media = [t.name for t in topology.topics.values() if t.type.LONGEST_RETENTION_MS is not None]
+    try:
+        found = await read_kept(broker, media)
+    except StreamerError as error:
+        return [f"warning: how long raw media is really kept can't be read: {error}"]
+    return [line for topic, kept in found.items() for line in lines_of(topic, kept)]
+
+
+def lines_of(topic: str, kept: Kept) -> list[str]:
+    """One topic of raw media and how long it is kept, to what a person should know of it."""
+    longest_ms = kept.longest_ms
+    found = "for ever" if longest_ms is None else f"for up to {-(-longest_ms // 1000)} s"
+    lines = [f"{topic}: raw media stays on Kafka's disks {found}"]
+    if longest_ms is None or longest_ms > PROMISED_MS:
+        wrong = [name for name, most in WAY_OUT.items() if not 0 <= kept.terms[name] <= most]
+        terms = ", ".join(f"{name}={kept.terms[name]}" for name in wrong)
+        better = ", ".join(f"{name}={WAY_OUT[name]}" for name in wrong)
+        lines = [f"warning: {lines[0]}, not {Duration(PROMISED_MS)}: {terms}; set {better}"]
+    if kept.remote:
+        lines.append(f"warning: {topic}: {_REMOTE}=true: copies of raw media in the remote tier are not counted here")
+    return lines

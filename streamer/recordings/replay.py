@@ -1,0 +1,240 @@
+"""Events of a session in, records on the topics out: at the media's pace on Kafka, or as fast as possible in memory.
+
+As fast as possible is a simulation: one event after the other with a clock that stands still while operators work, each
+record stamped 50 ms after its event time, so that the same file gives the same events on any machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamer.broker import Broker, Message, Outgoing
+from streamer.brokers.memory.broker import MemoryBroker
+from streamer.errors import ConfigurationError, MediaError, Problem
+from streamer.event_time import Clock, ManualClock, SystemClock
+from streamer.payloads import SessionKeyed, decode, encode, headers_for
+from streamer.recordings.media import Event, read_session
+from streamer.recordings.recording import Recording, in_kafka_order
+from streamer.runtime.pipeline import Pipeline
+from streamer.runtime.runner import Runner
+from streamer.settings import Settings
+from streamer.topology.topology import Topic, Topology
+
+DELIVERY_MS = 50
+SIMULATED_START_MS = 1_700_000_000_000
+SETTLE_ROUNDS = 10_000
+MOMENTS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
+"""The fields of payloads from outside that are moments, and move with the session they are replayed in."""
+
+
+def consent_event(modalities: Iterable[str], session_id: str, at_ms: int = 0) -> Event:
+    """A grant of modalities, as a platform records it after it has told the person of the sensing."""
+    return Event(
+        at_ms,
+        "consents",
+        {
+            "user_id": f"user-of-{session_id}",
+            "modalities": sorted(modalities),
+            "disclosure_version": "replay",
+            "disclosed_at_ms": at_ms,
+            "minor": False,
+            "affect_ranking": True,
+        },
+    )
+
+
+def message(event: Event, session_id: str, start_ms: int, topology: Topology) -> Outgoing:
+    """An event to the record that goes onto its topic.
+
+    Raises:
+        MediaError: its topic is not one from outside, or the fields are not its payload's.
+    """
+    topic = topology.topics.get(event.topic)
+    if topic is None or topic.external != "in":
+        known = ", ".join(t.name for t in topology.topics.values() if t.external == "in")
+        raise MediaError(f"{event.topic}: not a topic that comes from outside; those are {known}")
+    fields: dict[str, Any] = _shifted({**event.fields, "event_time_ms": event.at_ms}, start_ms)
+    if issubclass(topic.type, SessionKeyed):
+        fields["session_id"] = session_id
+    try:
+        payload = decode(msgspec.msgpack.encode(fields), topic.type)
+    except ValueError as error:
+        raise MediaError(f"{event.topic} at {event.at_ms} ms: {error}") from None
+    return Outgoing(topic.name, str(getattr(payload, topic.key)).encode(), encode(payload), headers_for(payload))
+
+
+async def replay_live(
+    events: Iterable[Event], session_id: str, topology: Topology, broker: Broker, clock: Clock | None = None
+) -> AsyncIterator[Event]:
+    """Publish events at the media's pace, a chunk of sound when its last sample has been heard; yields each when sent.
+
+    Raises:
+        MediaError: see `message`.
+        BrokerUnreachableError: the broker does not take them.
+    """
+    clock = clock or SystemClock()
+    producer = broker.producer()
+    await producer.start()
+    start_ms = clock.now_ms()
+    try:
+        async for event in _ahead(events):
+            spoken_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
+            await clock.sleep_ms(start_ms + event.at_ms + spoken_ms - clock.now_ms())
+            await producer.send([message(event, session_id, start_ms, topology)])
+            yield event
+    finally:
+        await producer.stop()
+
+
+async def replay_recording(
+    recording: Recording, topology: Topology, broker: Broker, session_id: str | None = None, clock: Clock | None = None
+) -> AsyncIterator[Sequence[Message]]:
+    """Publish what a recording holds of topics from outside, at the recorded pace, its times moved to now.
+
+    Tables that were in force when it began are published at once. A value that is no map goes out as it is.
+
+    Args:
+        recording: the records.
+        topology: says which topics come from outside; a record keeps its partition where their number is the same.
+        broker: where to.
+        session_id: what to call the session instead, if there is but one.
+        clock: whose pace.
+
+    Raises:
+        MediaError: nothing in it comes from outside, or it can't be read.
+        ConfigurationError: a new name for more than one session.
+    """
+    clock = clock or SystemClock()
+    outside = {t.name: t for t in topology.topics.values() if t.external == "in"}
+    tables = [t.name for t in outside.values() if t.compact]
+    timed = in_kafka_order((m for m in recording.messages() if m.topic in outside), tables)
+    if not timed:
+        raise MediaError(f"{recording.path}: nothing in it comes from outside; --speed max folds it")
+    sessions = {m.key for _, m in timed if outside[m.topic].keyed_by_session}
+    if session_id is not None and len(sessions) > 1:
+        why = f"{recording.path} holds {len(sessions)} sessions: they can't all be called {session_id}"
+        raise ConfigurationError("replay", [Problem("--session", why)])
+    begin_ms = next((ms for ms, m in timed if not outside[m.topic].compact), timed[0][0])
+    same_partitions = session_id is None and recording.header.partitions == topology.partitions
+    producer = broker.producer()
+    await producer.start()
+    start_ms = clock.now_ms()
+    try:
+        for at_ms, together in groupby(timed, key=lambda pair: max(pair[0], begin_ms)):
+            messages = [message for _, message in together]
+            await clock.sleep_ms(start_ms + at_ms - begin_ms - clock.now_ms())
+            moved = [_moved(m, start_ms - begin_ms, outside[m.topic], session_id, same_partitions) for m in messages]
+            await producer.send(moved)
+            yield messages
+    finally:
+        await producer.stop()
+
+
+def _moved(message: Message, by_ms: int, topic: Topic, session_id: str | None, same_partition: bool) -> Outgoing:
+    """A recorded record to one of another time, and perhaps of another session."""
+    key, value = message.key, message.value
+    try:
+        fields = msgspec.msgpack.decode(value) if value is not None else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        fields = None
+    if isinstance(fields, dict):
+        fields = _shifted(fields, by_ms)
+    if session_id is not None and topic.keyed_by_session:
+        key = session_id.encode()
+        if isinstance(fields, dict):
+            fields["session_id"] = session_id
+    value = msgspec.msgpack.encode(fields) if isinstance(fields, dict) else value
+    return Outgoing(topic.name, key, value, message.headers, message.partition if same_partition else None)
+
+
+def _shifted(fields: dict[str, Any], by_ms: int) -> dict[str, Any]:
+    """A payload's fields with its moments moved."""
+    return fields | {name: fields[name] + by_ms for name in MOMENTS if isinstance(fields.get(name), int)}
+
+
+async def _ahead(events: Iterable[Event]) -> AsyncIterator[Event]:
+    """Decode in a thread, so that publishing keeps time."""
+    iterator = iter(events)
+    pending = asyncio.create_task(asyncio.to_thread(next, iterator, None))
+    while (event := await pending) is not None:
+        pending = asyncio.create_task(asyncio.to_thread(next, iterator, None))
+        yield event
+
+
+async def simulate(
+    sessions: Mapping[str, Iterable[Event]],
+    topology: Topology,
+    settings: Settings,
+    *,
+    start_ms: int = SIMULATED_START_MS,
+) -> MemoryBroker:
+    """Sessions by id through the whole topology on the memory broker; every record is in the broker returned.
+
+    Raises:
+        MediaError: see `message`.
+    """
+    clock = ManualClock(start_ms)
+    broker = MemoryBroker(clock)
+    pipeline = Pipeline(topology, settings, broker, clock=clock)
+    await pipeline.open()
+    producer = broker.producer()
+    await producer.start()
+    queued = [(e.at_ms, n, name, e) for name, events in sessions.items() for n, e in enumerate(events)]
+    queued.sort(key=lambda item: item[:3])
+    for at_ms, _, session_id, event in queued:
+        await pass_time(pipeline, clock, start_ms + at_ms + DELIVERY_MS)
+        await producer.send([message(event, session_id, start_ms, topology)])
+        await settle(pipeline)
+    await pass_time(pipeline, clock, None)
+    await pipeline.stop()
+    return broker
+
+
+async def pass_time(
+    pipeline: Pipeline, clock: ManualClock, until_ms: int | None, *, woken_by: Sequence[Runner] | None = None
+) -> None:
+    """Move the clock on, stopping wherever an operator wants to be woken; as far as they do if `until_ms` is None.
+
+    `woken_by` are the operators that may ask for it, all where it is None.
+    """
+    while True:
+        asking = pipeline.runners if woken_by is None else woken_by
+        wakes = [wake for runner in asking if (wake := runner.wake_ms()) is not None]
+        wake = min(wakes, default=None)
+        if wake is None or (until_ms is not None and wake > until_ms):
+            break
+        clock.set_ms(wake)
+        await settle(pipeline)
+    if until_ms is not None:
+        clock.set_ms(until_ms)
+
+
+async def settle(pipeline: Pipeline) -> None:
+    """Step every operator until none has anything to read."""
+    for _ in range(SETTLE_ROUNDS):
+        moved = 0
+        for runner in pipeline.runners:
+            moved += await runner.step(wait_ms=0)
+            await runner.flush()
+        if not moved:
+            return
+    raise MediaError("the operators keep producing without end: is there a cycle among the topics?")
+
+
+def session_events(path: Path, consent: Iterable[str]) -> list[Event] | Iterable[Event]:
+    """A folder or file to its events, with a consent in front where the folder brings none and something is granted."""
+    own = path.is_dir() and (path / "consents.jsonl").exists()
+    granted = list(consent)
+    events = read_session(path)
+    return events if own or not granted else _after(consent_event(granted, path.stem), events)
+
+
+def _after(first: Event, rest: Iterable[Event]) -> Iterable[Event]:
+    yield first
+    yield from rest

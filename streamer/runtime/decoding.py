@@ -1,0 +1,93 @@
+"""Messages of a topic in, records an operator may see out: decoding, checks, queue policy; every drop is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamer.broker import Message
+from streamer.brokers.partitioner import partition_for
+from streamer.errors import PayloadError
+from streamer.operator import Context
+from streamer.payloads import SCHEMA_HEADER, TICK_HEADER, TRACE_HEADER, Keyed, SessionKeyed, Tick, decode
+from streamer.records import Origin, Record
+from streamer.topology.topology import OperatorSpec
+
+MAX_SKEW_MS = 5000
+"""Event time this far ahead of a record's own Kafka time is a lie about the clock (DESIGN §5)."""
+
+
+LONGEST_KEY_BYTES = 1024
+"""A record's key is a session's or an item's name; what is longer is a mistake, and would outgrow our own records."""
+
+
+def to_record(
+    message: Message,
+    payloads: Mapping[str, type[Keyed]],
+    partitions: int,
+    context: Context,
+    max_skew_ms: int | None = MAX_SKEW_MS,
+) -> Record[Any]:
+    """A message to a Record: decoded, or refused with its reason; a tick keeps its place in the order.
+
+    `max_skew_ms` None leaves the clocks to a windowed operator, which judges them by its partition's Kafka time.
+    """
+    headers = dict(message.headers)
+    origin = Origin(message.topic, message.partition, message.offset)
+    key = (message.key or b"")[:LONGEST_KEY_BYTES].decode(errors="surrogateescape")
+    trace = headers.get(TRACE_HEADER, b"").decode(errors="replace") or None
+    record: Record[Any] = Record(key, message.timestamp_ms, message.timestamp_ms, None, origin, trace)
+    if TICK_HEADER in headers:
+        return record.derive(Tick(event_time_ms=message.timestamp_ms))
+    if len(message.key or b"") > LONGEST_KEY_BYTES:
+        return record.refuse("undecodable", f"the record key is longer than {LONGEST_KEY_BYTES} bytes")
+    schema = headers.get(SCHEMA_HEADER, b"").decode(errors="replace") or None
+    try:
+        payload = decode(message.value, payloads[message.topic], schema)
+        _check_time(payload, message, max_skew_ms)
+        if isinstance(payload, SessionKeyed):
+            _check_key(payload, message, partitions, context)
+    except PayloadError as error:
+        return record.refuse(error.reason, error.detail)
+    return record.derive(payload)
+
+
+def _check_time(payload: Keyed, message: Message, max_skew_ms: int | None) -> None:
+    if payload.event_time_ms < 0:
+        raise PayloadError("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
+    ahead_ms = payload.event_time_ms - message.timestamp_ms
+    if max_skew_ms is not None and ahead_ms > max_skew_ms:
+        raise PayloadError("clock_skew", f"event_time_ms is {ahead_ms} ms ahead of its Kafka time")
+
+
+def _check_key(payload: SessionKeyed, message: Message, partitions: int, context: Context) -> None:
+    if not payload.session_id:
+        raise PayloadError("undecodable", "session_id is empty")
+    if message.key is None or message.key != payload.session_id.encode():
+        raise PayloadError("undecodable", "the record key is not the session_id")
+    if message.partition != partition_for(message.key, partitions):
+        context.metrics.count("foreign_partition")
+        if context.metrics.totals["foreign_partition"] == 1:
+            context.log.warning(
+                "%s: a record's partition is not murmur2 of its key: joins break; set its producer's partitioner "
+                "(librdkafka: partitioner=murmur2_random)", message.topic,
+            )  # fmt: skip
+
+
+def admit(records: Sequence[Record[Any]], spec: OperatorSpec, context: Context) -> list[Record[Any]]:
+    """Records of one poll to those their input's queue policy lets through, in order; the rest is `busy` or `stale`."""
+    if context.settings.queue == "all":
+        return list(records)
+    now_ms = context.clock.now_ms()
+    oldest_ms = {topic: now_ms - age for topic in spec.reads if (age := spec.queue_of(topic).max_age) is not None}
+    fresh = [r for r in records if r.kafka_ms >= oldest_ms.get(r.origin.topic, 0)]
+    context.metrics.count("stale", len(records) - len(fresh))
+    last = {_stream(r): r.origin for r in fresh}
+    latest = [t for t in spec.reads if spec.queue_of(t).policy == "latest"]
+    admitted = [r for r in fresh if r.origin.topic not in latest or last[_stream(r)] == r.origin]
+    context.metrics.count("busy", len(fresh) - len(admitted))
+    return admitted
+
+
+def _stream(record: Record[Any]) -> tuple[str, str, str | None]:
+    return record.key, record.origin.topic, getattr(record.payload, "source_id", None)

@@ -1,0 +1,125 @@
+"""topology.yaml in, a frozen Topology out, or every mistake in it at once (DESIGN §3).
+
+Everything that changes what is computed stands in that file; `load_topology` refuses it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from streamer.broker import TopicSpec
+from streamer.event_time import Duration
+from streamer.operator import OperatorClass
+from streamer.payloads import Keyed, SessionKeyed
+from streamer.windowing.windows import WindowSpec
+
+_SHORTEST_SEGMENT_MS = 10_000
+_SEGMENTS_PER_RETENTION = 6
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many records an operator takes at once, and how long it waits for the batch to fill."""
+
+    max: Positive = 16
+    wait: Duration = Duration(0)
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to do with records that wait: `latest` keeps each session's newest, `max_age` drops what is older."""
+
+    policy: Literal["all", "latest", "max_age"] = "all"
+    max_age: Duration | None = None
+
+
+class OnFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a failing batch is tried again, and what happens then."""
+
+    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
+    then: Literal["dead_letter", "stop"] = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic: its payload's name and class, whose it is, how long it is kept, and which payload field is its key."""
+
+    name: str
+    payload: str
+    type: type[Keyed]
+    external: Literal["in", "out"] | None
+    retention_ms: int | None
+    compact: bool
+    key: str
+
+    @property
+    def keyed_by_session(self) -> bool:
+        """Whether a record's key is its session; a table that isn't is read whole by every worker."""
+        return issubclass(self.type, SessionKeyed) and self.key == "session_id"
+
+    def spec(self, partitions: int) -> TopicSpec:
+        """What the broker has to know. Short segments make a retention real: Kafka deletes whole segments only."""
+        segment_ms = None
+        if self.retention_ms is not None:
+            segment_ms = max(_SHORTEST_SEGMENT_MS, self.retention_ms // _SEGMENTS_PER_RETENTION)
+        return TopicSpec(self.name, partitions, self.retention_ms, segment_ms, self.compact)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSpec:
+    """A step of the picture: what it reads and writes, how it is run, its own typed `params` and its class."""
+
+    name: str
+    reads: tuple[str, ...]
+    tables: tuple[str, ...]
+    writes: str
+    host: Literal["runner", "faust"]
+    batch: Batch
+    queue: Queue
+    queues: Mapping[str, Queue]
+    window: WindowSpec | None
+    delivery: Literal["at_least_once", "exactly_once"]
+    on_failure: OnFailure
+    params: msgspec.Struct
+    found: OperatorClass
+
+    def queue_of(self, topic: str) -> Queue:
+        """What to do with records of one input that wait: its own policy, or else the operator's."""
+        return self.queues.get(topic, self.queue)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The topics it writes: the one it names, and its window's provisional one."""
+        provisional = self.window.provisional if self.window else None
+        return (self.writes,) if provisional is None else (self.writes, provisional)
+
+    @property
+    def half_life_ms(self) -> Mapping[str, int]:
+        """How fast evidence fades, by modality: the parameter `half_life` of a windowed operator, empty without one."""
+        half_life = getattr(self.params, "half_life", None)
+        return dict(half_life) if isinstance(half_life, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The whole picture, checked. Mappings keep the file's order."""
+
+    source: Path
+    version: int
+    app: str
+    partitions: int
+    topics: Mapping[str, Topic]
+    operators: Mapping[str, OperatorSpec]
+
+    def topic_specs(self) -> list[TopicSpec]:
+        """Every topic as the broker should have it."""
+        return [topic.spec(self.partitions) for topic in self.topics.values()]
+
+    def writers(self, topic: str) -> list[str]:
+        """The operators that write a topic; none for the runtime's own and for those from outside."""
+        return [spec.name for spec in self.operators.values() if topic in spec.outputs]

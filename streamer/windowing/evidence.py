@@ -1,0 +1,34 @@
+"""What a payload must say of itself to be evidence in a window, and how evidence loses its weight with age."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+REACH_HALF_LIVES = 5
+"""Evidence older than this many half-lives weighs nothing."""
+
+
+class Evidence(Protocol):
+    """What the runtime needs to know of a payload to window it."""
+
+    @property
+    def session_id(self) -> str: ...  # noqa: D102
+    @property
+    def modality(self) -> str: ...  # noqa: D102
+    @property
+    def source_id(self) -> str: ...  # noqa: D102
+    @property
+    def start_ms(self) -> int: ...  # noqa: D102
+    @property
+    def end_ms(self) -> int: ...  # noqa: D102
+    @property
+    def absent(self) -> bool: ...  # noqa: D102
+    @property
+    def source_kafka_ms(self) -> int: ...  # noqa: D102
+
+
+def fade(age_ms: int, half_life_ms: int) -> float:
+    """What is left of evidence after `age_ms`: 2^(-age / half-life), and exactly 0 beyond 5 half-lives (DESIGN §5)."""
+    if half_life_ms <= 0 or age_ms > REACH_HALF_LIVES * half_life_ms:
+        return 0.0
+    return float(2.0 ** (-age_ms / half_life_ms))

@@ -1,0 +1,95 @@
+"""The shipped voice model as a user gets it: its files agree, and it knows emotions in voices it never met."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kernels.calibration import softmax
+from kernels.emotions import SEVEN
+from kernels.engines import MODELS, Engine, accepts, load
+from kernels.model_input import emotions
+from kernels.vad import said_of
+from kernels.voice.audio_files import read_audio
+from kernels.voice.speech import PIECE_FRAMES, listen, stack_pieces, voice_features
+from models.voice_affect.recipe.corpus import LABELS, emodb, split_pieces
+from tests.voices import ALL_VOICES, pause
+
+FOLDER = MODELS / "voice_affect"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return load("voice_affect", threads=1)
+
+
+def hear(engine: Engine, samples: NDArray[np.floating]) -> NDArray[np.float64]:
+    features, mask = stack_pieces(split_pieces(voice_features(listen(samples))))
+    return softmax(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0), engine.spec.temperature)
+
+
+def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
+    assert engine.spec.licence == "free"
+    assert accepts(engine.spec, "") is None
+    assert tuple(engine.spec.labels) == SEVEN
+    assert tuple(engine.spec.classes) == LABELS
+    assert sum(engine.spec.prior.values()) == pytest.approx(1.0)
+    assert 0.25 < engine.spec.temperature < 4.0
+    for name in ("card.md", "LICENSE", "NOTICE"):
+        assert (FOLDER / name).stat().st_size > 200, name
+
+
+def test_its_words_are_said_of_what_lies_near_them(engine: Engine) -> None:
+    said = said_of(LABELS, SEVEN)
+    assert {word: pytest.approx(shown, abs=1e-4) for word, shown in said.items()} == dict(engine.spec.classes)
+    angry, _ = emotions(engine.spec, np.log(np.array([[0.9, 0.04, 0.03, 0.03]])))
+    told = dict(zip(SEVEN, angry[0].tolist(), strict=True))
+    assert max(told, key=lambda name: told[name]) == "anger"
+    assert min(told["fear"], told["disgust"]) > 4 * max(told["happiness"], told["neutral"], told["sadness"])
+
+
+def test_logits_and_a_128_wide_embedding_come_out_finite(engine: Engine) -> None:
+    features, mask = stack_pieces([voice_features(listen(pause(1.0) / 32768)), voice_features(listen(np.zeros(48000)))])
+    out = engine.infer({"features": features, "mask": mask})
+    assert out["logits"].shape == (2, 4)
+    assert out["embedding"].shape == (2, 128)
+    assert all(np.isfinite(values).all() for values in out.values())
+
+
+def test_it_hears_the_emotion_of_a_speaker_it_never_met(engine: Engine) -> None:
+    right = [LABELS[int(hear(engine, read_audio(path)).argmax())] == emotion for emotion, path in ALL_VOICES]
+    assert len(right) == 12
+    assert sum(right) >= 10
+
+
+def test_the_answer_does_not_depend_on_the_level_of_the_recording(engine: Engine) -> None:
+    for _, path in ALL_VOICES[::3]:
+        samples = read_audio(path)
+        np.testing.assert_allclose(hear(engine, samples * 0.2), hear(engine, samples), atol=0.05)
+
+
+def test_the_answer_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding(engine: Engine) -> None:
+    pieces = [voice_features(listen(read_audio(path)))[:PIECE_FRAMES] for _, path in ALL_VOICES[:5]]
+    features, mask = stack_pieces(pieces)
+    together = engine.infer({"features": features, "mask": mask})["logits"]
+    for row, piece in enumerate(pieces):
+        one, its_mask = stack_pieces([piece])
+        alone = engine.infer({"features": one, "mask": its_mask})["logits"][0]
+        np.testing.assert_allclose(alone, together[row], atol=1e-4)
+
+
+def test_the_data_must_be_where_it_is_said_to_be(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("data") / "emodb"
+    folder.mkdir()
+    (folder / "index.csv").write_text("file,speaker,gender,emotion\na.flac,03,m,anger\n")
+    with pytest.raises(FileNotFoundError, match="originals are not there"):
+        emodb(folder.parent)
+
+
+def test_the_card_shows_the_temperature_and_version_that_ship(engine: Engine) -> None:
+    card = (FOLDER / "card.md").read_text(encoding="utf-8")
+    spec = json.loads((FOLDER / "model.json").read_text())
+    assert f"temperature {spec['temperature']:.2f}" in card
+    assert "estimate of expression" in card
+    assert engine.spec.id in card

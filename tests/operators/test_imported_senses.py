@@ -1,0 +1,218 @@
+"""From an encoder that others made to observations and events: imported, named by the topology, run by operators."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernels import engines
+from kernels import model_input as framing
+from kernels.calibration import softmax
+from kernels.face.crop import Square
+from kernels.face.jpeg import decode_rgb
+from kernels.vad import vad_of
+from kernels.voice.speech import listen
+from operators import encoders, sense_text
+from operators.fuse_affect import FuseAffect
+from operators.fuse_affect import Params as FuseParams
+from operators.model_import.folder import Wanted, import_model
+from operators.payloads import Observation
+from operators.sense_face import Params as FaceParams
+from operators.sense_face import SenseFace
+from operators.sense_text import SenseText
+from operators.sense_voice import Params as VoiceParams
+from operators.sense_voice import SenseVoice
+from streamer.__main__ import main
+from streamer.cli.arguments import default_topology
+from streamer.errors import ModelError, RefusedUseError
+from streamer.operator import Context
+from streamer.settings import load_settings
+from tests.operators import test_sense_face, test_sense_text, test_sense_voice
+from tests.tiny_encoders import labelled
+
+TINY = Path(__file__).parents[1] / "tiny_encoders"
+SETTINGS: dict[str, Any] = {"context": "demo", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with my_face, my_voice and my_text, imported without calibration."""
+    out = tmp_path_factory.mktemp("models")
+    for family, modality in labelled.FOR.items():
+        import_model(Wanted(path=TINY / family, name=f"my_{modality}", modality=modality, out=out, threads=1))
+    return out
+
+
+def combined(logits: Any, spec: engines.ModelSpec) -> tuple[dict[str, float], float]:
+    """Scores to p of each emotion and the share that has one, the plain way."""
+    p = dict(zip(spec.classes, softmax(logits, spec.temperature).tolist(), strict=True))
+    by_emotion = {label: sum(p[name] for name, to in spec.classes.items() if to == label) for label in spec.labels}
+    known = sum(by_emotion.values())
+    return {label: value / known for label, value in by_emotion.items()}, known
+
+
+async def test_a_vit_reads_faces_in_colour_where_they_are_found(models: Path) -> None:
+    operator = SenseFace(FaceParams(model="my_face"), test_sense_face.context(test_sense_face.granted(), models=models))
+    await operator.open()
+    frame = test_sense_face.shot()
+    (o,) = await test_sense_face.seen(operator, frame)
+    assert isinstance(o, Observation)
+    engine = engines.load("my_face", threads=1, imported=models)
+    how = framing.face_framing(engine.spec)
+    assert o.box is not None
+    box = operator._tracks["s1", "camera"].square  # noqa: SLF001 - the observation's box is rounded
+    assert box is not None
+    assert Square(*o.box[:3]).overlap(box) > 0.99
+    picture = decode_rgb(frame.payload.data, width=320, height=240)
+    logits, embeddings = framing.raw_outputs(engine, how, [how.cut(picture, box)])
+    p, known = combined(logits[0], engine.spec)
+    assert o.emotions == pytest.approx(p, abs=1e-5)
+    assert o.quality["known"] == pytest.approx(known, abs=1e-4)
+    assert 1 / 7 <= o.confidence <= max(p.values()) * known + 1 / 7
+    assert (o.model, embeddings, o.vad_source) == (engine.spec.id, None, "derived")
+
+
+async def test_embeddings_are_asked_of_an_encoder_without_any_and_stay_null(models: Path) -> None:
+    operator = SenseFace(
+        FaceParams(model="my_face"), test_sense_face.context(test_sense_face.granted(), models=models, embeddings=True)
+    )
+    await operator.open()
+    (o,) = await test_sense_face.seen(operator, test_sense_face.shot())
+    assert o.embedding is None
+    assert o.emotions
+
+
+async def test_a_wav2vec2_hears_the_utterance_however_it_was_cut(models: Path) -> None:
+    heard = {}
+    for lengths_ms in ([100], [37, 113, 64]):
+        operator = await test_sense_voice.opened(params=VoiceParams(model="my_voice"), models=models)
+        records = test_sense_voice.stream(test_sense_voice.SPEECH, lengths_ms)
+        told = [o for o in await test_sense_voice.told(operator, records) if not o.absent]
+        heard[len(lengths_ms)] = [(o.start_ms, o.end_ms, o.emotions, o.confidence) for o in told]
+    assert heard[1] == heard[3]
+    assert len(heard[1]) > 8
+    assert {tuple(p) for _, _, p, _ in heard[1]} == {("happiness", "sadness", "anger", "neutral")}
+    assert all(0.25 <= sure <= max(p.values()) + 1e-3 for _, _, p, sure in heard[1])
+
+
+def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None:
+    engine = engines.load("my_voice", threads=1, imported=models)
+    how = framing.voice_framing(engine.spec)
+    rng = np.random.default_rng(0)
+    pieces = [listen((rng.normal(0, 0.3, n) ** 3).astype(np.float32)) for n in (48_000, 9600, 16_000, 48_000, 9600)]
+    alone = np.concatenate([framing.read(engine, how, [piece]).emotions for piece in pieces])
+    assert framing.read(engine, how, pieces).emotions == pytest.approx(alone, abs=1e-5)
+    assert len({tuple(row) for row in alone.round(6).tolist()}) == len(pieces)
+
+
+async def test_what_a_bert_takes_for_no_emotion_lowers_the_confidence(tmp_path: Path) -> None:
+    labels = "joy=none,love=none"
+    spec = import_model(
+        Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, labels=labels, threads=1)
+    ).spec
+    assert "happiness" not in spec.labels
+    params = sense_text.Params(model="mine", vad_model=None, intent_model=None)
+    operator = SenseText(params, test_sense_text.context(test_sense_text.granted(), models=tmp_path))
+    await operator.open()
+    (o,) = await test_sense_text.told(operator, test_sense_text.said("I love this night"))
+    assert 0 < o.quality["known"] < 0.999
+    assert sum(o.emotions.values()) == pytest.approx(1.0)
+    assert o.confidence == pytest.approx(max(o.emotions.values()) * o.quality["known"], abs=1e-4)
+
+
+async def test_a_bert_reads_messages_with_vad_derived_from_its_emotions(models: Path) -> None:
+    params = sense_text.Params(model="my_text", vad_model=None, intent_model=None)
+    operator = SenseText(params, test_sense_text.context(test_sense_text.granted(), models=models))
+    await operator.open()
+    (o,) = await test_sense_text.told(operator, test_sense_text.said("I love this night 😀"))
+    engine = engines.load("my_text", threads=1, imported=models)
+    how = framing.text_framing(engine.spec)
+    tokens = how.tokens(engine.spec.folder, 64).encode(["I love this night 😀"])
+    p, known = combined(engine.infer(how.arrays(tokens))["logits"][0], engine.spec)
+    assert o.emotions == pytest.approx(p, abs=1e-5)
+    assert known == pytest.approx(1.0)
+    assert (o.valence, o.arousal, o.dominance) == pytest.approx(vad_of(p), abs=1e-5)
+    assert (o.vad_source, o.quality["unknown"]) == ("derived", 0.2)
+    assert o.confidence == pytest.approx(max(p.values()) * 0.8, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (
+            lambda c: SenseText(sense_text.Params(model="my_text"), c),
+            "text_vad@1 was fitted on text_affect@1, not on my_text",
+        ),
+        (
+            lambda c: SenseText(
+                sense_text.Params(model="my_text", vad_model=None, intent_model=None, max_tokens=80), c
+            ),
+            "say max_tokens: 64",
+        ),
+        (lambda c: SenseText(sense_text.Params(model="my_face"), c), "reads face, not text"),
+        (lambda c: SenseFace(FaceParams(model="my_voice"), c), "reads voice, not face"),
+        (lambda c: SenseVoice(VoiceParams(model="my_text"), c), "reads text, not voice"),
+        (lambda c: SenseVoice(VoiceParams(model="my_noise"), c), "models here: face_affect, my_face"),
+    ],
+)
+async def test_a_model_that_does_not_fit_its_operator_is_refused_at_start(
+    build: Callable[[Context], Any], words: str, models: Path
+) -> None:
+    with pytest.raises(ModelError, match=words) as refused:
+        await build(Context("sense", load_settings(models=models, **SETTINGS))).open()
+    assert refused.value.exit_code == 78
+
+
+@pytest.mark.parametrize("state", ["unsettled", "non_commercial"])
+def test_an_imported_model_runs_only_where_its_licence_is_accepted(state: Any, tmp_path: Path) -> None:
+    import_model(Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, licence=state, threads=1))
+    with pytest.raises(RefusedUseError, match=f"mine@.* is {state} .*STREAMER_ACCEPT_LICENCES={state}"):
+        encoders.load_encoder("mine", Context("sense_text", load_settings(context="research", models=tmp_path)))
+    accepting = Context("sense_text", load_settings(context="research", models=tmp_path, accept_licences=state))
+    assert encoders.load_encoder("mine", accepting).spec.licence == state
+    assert accepting.runs.licences["mine"] == f"{state}, accepted by STREAMER_ACCEPT_LICENCES"
+
+
+async def test_fusion_divides_out_what_an_import_said_of_its_training_labels(tmp_path: Path) -> None:
+    shares = "happiness=.5,sadness=.2,surprise=.1,fear=.1,anger=.1"
+    spec = import_model(
+        Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, prior=shares, threads=1)
+    ).spec
+    fuser = FuseAffect(FuseParams(), Context("fuse_affect", load_settings(models=tmp_path)))
+    await fuser.open()
+    assert fuser._priors[spec.id]["happiness"] == 0.5  # noqa: SLF001 - what fusion will use
+    (tmp_path / "mine" / "model.json").write_text("{}")
+    with pytest.raises(ModelError, match="models/mine/model.json"):
+        await FuseAffect(FuseParams(), Context("fuse_affect", load_settings(models=tmp_path))).open()
+
+
+def test_a_topology_that_names_it_turns_a_chat_into_events_of_that_model(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = default_topology().read_text()
+    shipped = "params: {model: text_affect, vad_model: text_vad, intent_model: text_intent"
+    assert shipped in text
+    (tmp_path / "topology.yaml").write_text(
+        text.replace(shipped, "params: {model: my_text, vad_model: null, intent_model: null")
+    )
+    session = tmp_path / "session"
+    session.mkdir()
+    lines = [{"event_time_ms": 1000 * n, "text": "I love this night"} for n in range(1, 4)]
+    (session / "chat.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name, value in {"MODELS": models, "CONTEXT": "demo", "THREADS": 1}.items():
+        monkeypatch.setenv(f"STREAMER_{name}", str(value))
+    out = tmp_path / "events"
+    asked = ["replay", str(session), "--topology", str(tmp_path / "topology.yaml"), "--consent", "text"]
+    assert main([*asked, "--speed", "max", "--out", str(out)]) == 0
+    events = [json.loads(line) for line in (out / "affect_events.jsonl").read_text().splitlines()]
+    assert events
+    spec = engines.read_spec("my_text", imported=models)
+    assert {event["models"]["text"] for event in events if "text" in event["models"]} == {spec.id}
+    told = [event for event in events if event["emotions"]]
+    assert told
+    assert set(told[0]["supported"]) == set(spec.labels)
+    assert told[0]["vad_source"] == "derived"
+    assert np.isfinite(told[0]["confidence"])
