@@ -114,7 +114,8 @@ class Stage:
     ) -> None:
         self._broker, self._topology, self._operators, self._source = broker, topology, operators, source
         self._clock = SystemClock()
-        self._board = Board(read_titles(), self._clock.now_ms())
+        evidence = tuple(name for name, modality in topology.modalities.items() if modality.evidence)
+        self._board = Board(read_titles(), self._clock.now_ms(), evidence)
         footer = f"Ctrl-C ends · STREAMER_BROKERS={address} streamer tail affect_live"
         self._view: View = choose_view(self._board, source, GOAL, footer)
         self._files: dict[str, TextIO] = {}

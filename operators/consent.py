@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from operators.payloads import MINORS_TOO, Consent, Control, Modality, Mode, Observation
+from operators.payloads import MINORS_TOO, Consent, Control, Mode, Observation
 from streamer.errors import RefusedUseError
 from streamer.operator import Context
 from streamer.payloads import AuditEntry
@@ -105,9 +105,9 @@ class Gate:
     before that is not read either.
     """
 
-    def __init__(self, context: Context, modality: Modality) -> None:
+    def __init__(self, context: Context, modality: str) -> None:
         self._context = context
-        self._modality: Modality = modality
+        self._modality = modality
         self._granted: dict[str, _Grant] = {}
         self._undisclosed: set[str] = set()  # sessions whose consent says that nobody has been told
         self._opened_ms = 0

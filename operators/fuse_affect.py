@@ -10,45 +10,29 @@ import msgspec
 from kernels import engines, fusion, intents
 from kernels.emotions import EMOTIONS
 from operators.payloads import (
-    ALL_MODALITIES,
-    MODALITIES,
     AffectEvent,
-    Modality,
     ModalityReading,
     ModalityState,
     Observation,
     VadSource,
 )
 from streamer.errors import ModelError
-from streamer.event_time import Duration
+from streamer.modality import Modality, Share
 from streamer.operator import Context, Piece, Window
 
 DECIMALS = 6
 FUSER = "gate@2"
-HALF_LIFE: dict[Modality, Duration] = {
-    "face": Duration(1000), "voice": Duration(2000), "text": Duration(4000), "behaviour": Duration(4000),
-}  # fmt: skip
-RELIABILITY: dict[Modality, float] = {"face": 0.9, "voice": 0.8, "text": 0.9}
-SHARPNESS: dict[Modality, float] = {"face": 2.8, "voice": 1.0, "text": 2.1}
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How evidence fades and is weighed.
+    """The fuser, the deployment's prior over emotions, and when an estimate is withheld.
 
-    `reliability` is how often a modality shows what the person does, at full quality; `sharpness` how many readings'
-    worth of evidence its average over a window is: a model's own calibration is on recordings like those it was trained
-    on, these are for what is seen and heard here (models/fuser fits both). `prior` is the deployment's, uniform where
-    it isn't given. An estimate whose likeliest emotion has less than `abstain_below` is withheld.
+    How evidence fades and is weighed is declared with each modality. `prior` is uniform where it isn't given. An
+    estimate whose likeliest emotion has less than `abstain_below` is withheld.
     """
 
     fuser: Literal["gate"] = "gate"
-    half_life: dict[Modality, Duration] = msgspec.field(default_factory=lambda: dict(HALF_LIFE))
-    reliability: dict[Modality, Share] = msgspec.field(default_factory=lambda: dict(RELIABILITY))
-    sharpness: dict[Modality, Annotated[float, msgspec.Meta(ge=0, le=10)]] = msgspec.field(
-        default_factory=lambda: dict(SHARPNESS)
-    )
     prior: dict[str, Annotated[float, msgspec.Meta(gt=0, le=1)]] = {}
     abstain_below: Share = 0.2
 
@@ -65,7 +49,6 @@ class FuseAffect:
         self._params, self._context = params, context
         self._prior = {n: params.prior.get(n, 1 / len(EMOTIONS)) for n in EMOTIONS}
         self._priors: dict[str, Mapping[str, float]] = {}
-        self.half_life_ms: Mapping[str, int] = {m: int(d) for m, d in params.half_life.items()}
         context.runs.models["fuser"] = FUSER
 
     async def open(self) -> None:
@@ -92,22 +75,20 @@ class FuseAffect:
         return [self._event(window) for window in due]
 
     def _event(self, window: Window) -> AffectEvent:
-        pieces = {m: [p for p in window.pieces if p.payload.modality == m] for m in ALL_MODALITIES}
+        pieces = {m: [p for p in window.pieces if p.payload.modality == m] for m in self._context.modalities}
         in_time = sorted(window.pieces, key=_moment)  # in whatever order they came, sums and the newest are the same
         experts: dict[str, fusion.Expert] = {}
-        for modality in MODALITIES:  # whatever else says emotions: behaviour is no evidence for any
-            readings = [self._reading(p) for p in in_time if p.payload.modality == modality and p.payload.emotions]
-            found = fusion.expert(
-                readings,
-                self._params.reliability.get(modality, RELIABILITY[modality]),
-                self._params.sharpness.get(modality, SHARPNESS[modality]),
-            )
+        for name, modality in self._context.modalities.items():
+            if not modality.evidence or modality.reliability is None:  # whatever emotions its observations name
+                continue
+            readings = [self._reading(p) for p in in_time if p.payload.modality == name and p.payload.emotions]
+            found = fusion.expert(readings, modality.reliability, modality.sharpness)
             if found is not None:
-                experts[modality] = found
+                experts[name] = found
         fused = fusion.fuse(experts, self._prior)
         abstained = fused is None or fused.confidence < self._params.abstain_below
         states: dict[str, ModalityReading] = {
-            m: self._state(m, window, pieces[m], fused) for m in ALL_MODALITIES if m in window.newest_ms
+            m: self._state(m, window, pieces[m], fused) for m in self._context.modalities if m in window.newest_ms
         }
         event = AffectEvent(
             session_id=window.session_id,
@@ -121,7 +102,7 @@ class FuseAffect:
             abstained=abstained,
             modalities=states,
             models={p.payload.modality: p.payload.model for p in in_time if p.payload.model},
-            intents=_intents(in_time),
+            intents=_intents(in_time, self._context.modalities),
             expressions=_expressions(in_time),
             source_kafka_ms=window.source_kafka_ms,
             emitted_at_ms=self._context.clock.now_ms(),
@@ -140,7 +121,7 @@ class FuseAffect:
         return fusion.Reading(o.emotions or {}, self._priors.get(o.model, {}), piece.weight, o.confidence, vad)
 
     def _state(
-        self, modality: Modality, window: Window, pieces: Sequence[Piece], fused: fusion.Fused | None
+        self, modality: str, window: Window, pieces: Sequence[Piece], fused: fusion.Fused | None
     ) -> ModalityReading:
         newest = pieces[-1].payload if pieces else None
         state: ModalityState = "idle"
@@ -184,18 +165,19 @@ def _moment(piece: Piece) -> tuple[int, int, str, str]:
     return o.end_ms, o.start_ms, o.modality, o.source_id
 
 
-def _intents(pieces: Sequence[Piece]) -> dict[str, float] | None:
-    """What words and acts ask of the session; None where none weighs.
+def _intents(pieces: Sequence[Piece], modalities: Mapping[str, Modality]) -> dict[str, float] | None:
+    """The probabilities of the session's intents, from messages and feedback; None where no observation states any.
 
-    Messages are averaged, each as heavy as its evidence; of behaviour the newest observation counts those before it and
-    speaks alone; the two are pooled. Not withheld where the emotions are: `none` is how intents abstain.
+    Modalities that are evidence of emotions (messages) are averaged by weight. One that isn't (feedback on items)
+    counts all earlier feedback in its newest observation, so that one alone is used. Both kinds are pooled. Intents are
+    not withheld where emotions are: `none` is how they abstain.
     """
-    told = [(p.payload.modality, p.payload.intents, p.weight) for p in pieces if p.payload.intents and p.weight > 0]
-    words = [(said, weight) for modality, said, weight in told if modality != "behaviour"]
-    acts = [(said, weight) for modality, said, weight in told if modality == "behaviour"]
-    asked = intents.mean(words)
-    heard = [] if asked is None else [(asked, max(weight for _, weight in words))]
-    return intents.pool([*heard, *acts[-1:]])
+    stated = [(p.payload.modality, p.payload.intents, p.weight) for p in pieces if p.payload.intents and p.weight > 0]
+    averaged = [(p, weight) for name, p, weight in stated if modalities[name].evidence]
+    newest = {name: (p, weight) for name, p, weight in stated if not modalities[name].evidence}
+    mean = intents.mean(averaged)
+    asked = [] if mean is None else [(mean, max(weight for _, weight in averaged))]
+    return intents.pool([*asked, *newest.values()])
 
 
 def _expressions(pieces: Sequence[Piece]) -> dict[str, float] | None:

@@ -8,19 +8,16 @@ No payload has a field for age, sex, gender, race, ethnicity, religion, health o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from streamer.payloads import Keyed, SessionKeyed
+from streamer.payloads import MODALITY_MARK, Keyed, Media, SessionKeyed
 
-Modality = Literal["face", "voice", "text", "behaviour"]
-MODALITIES: tuple[Modality, ...] = ("face", "voice", "text")
-"""Those that may speak of emotions."""
-ALL_MODALITIES: tuple[Modality, ...] = (*MODALITIES, "behaviour")
-"""And what a person does with items: it says what they want of the session, never how they feel."""
-MINORS_TOO: tuple[Modality, ...] = ("text", "behaviour")
-"""Those that may be read of a minor, or of somebody whose age is not known."""
+ModalityName = Annotated[str, msgspec.Meta(extra_json_schema={MODALITY_MARK: True})]
+"""A modality that the topology declares; checked where a record is decoded (`streamer.modality.check_declared`)."""
+MINORS_TOO = ("text", "behaviour")
+"""The modalities that may be read of a minor, or of somebody whose age is not known; no other, whoever declares it."""
 VadSource = Literal["measured", "derived", "none"]
 Mode = Literal["full", "expressions_only"]
 ModalityState = Literal["present", "absent", "idle", "no_consent"]
@@ -29,11 +26,10 @@ RAW_MEDIA_MS = 60_000
 MAX_FRAME_BYTES = 512 * 1024
 
 
-class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
+class VideoFrame(Media, frozen=True, kw_only=True):
     """One picture of a camera, as JPEG; `rotation` is the clockwise turn in degrees that makes it upright."""
 
     LONGEST_RETENTION_MS = RAW_MEDIA_MS
-    MEDIA = True
 
     source_id: str
     seq: int | None = None
@@ -44,16 +40,11 @@ class VideoFrame(SessionKeyed, frozen=True, kw_only=True):
     mirrored: bool = False
     data: bytes
 
-    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
-        """Not without consent to the face, see `_agreed_to`."""
-        return _agreed_to("face", agreed, self.event_time_ms)
 
-
-class AudioChunk(SessionKeyed, frozen=True, kw_only=True):
+class AudioChunk(Media, frozen=True, kw_only=True):
     """A stretch of sound of any length; `event_time_ms` is the moment of its first sample."""
 
     LONGEST_RETENTION_MS = RAW_MEDIA_MS
-    MEDIA = True
 
     source_id: str
     seq: int | None = None
@@ -62,24 +53,18 @@ class AudioChunk(SessionKeyed, frozen=True, kw_only=True):
     channels: int = 1
     data: bytes
 
-    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
-        """Not without consent to the voice, see `_agreed_to`."""
-        return _agreed_to("voice", agreed, self.event_time_ms)
 
-
-class ChatMessage(SessionKeyed, frozen=True, kw_only=True):
+class ChatMessage(Media, frozen=True, kw_only=True):
     """A line of chat; only `speaker` "user" is ever read by a model."""
-
-    MEDIA = True
 
     message_id: str
     speaker: Literal["user", "other"]
     text: str
     language: str | None = None
 
-    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
-        """Never of others, and not without consent to the text, see `_agreed_to`."""
-        return self.speaker == "user" and _agreed_to("text", agreed, self.event_time_ms)
+    def may_be_recorded(self, consents: Sequence[Keyed | None], modality: str | None) -> bool:
+        """Never what others write; of the user, only with consent."""
+        return self.speaker == "user" and super().may_be_recorded(consents, modality)
 
 
 class Consent(SessionKeyed, frozen=True, kw_only=True):
@@ -88,7 +73,7 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
     FAILS_CLOSED = True
 
     user_id: str
-    modalities: list[Modality] = []
+    modalities: list[ModalityName] = []
     disclosure_version: str | None = None
     disclosed_at_ms: int | None = None
     expressions_only: bool = False
@@ -96,21 +81,14 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
     affect_ranking: bool = False
     single_subject: bool = True
 
-    def grants(self, modality: Modality) -> bool:
-        """Whether it lets a modality be read: the person was told, has agreed, and is no minor on camera or aloud."""
-        told = self.disclosed_at_ms is not None
-        return told and modality in self.modalities and (modality in MINORS_TOO or self.minor is False)
+    def modality_names(self) -> Sequence[str]:
+        """Those granted."""
+        return self.modalities
 
-
-def _agreed_to(modality: Modality, agreed: Sequence[Keyed | None], at_ms: int) -> bool:
-    """Whether consents, oldest first, grant a modality now, and have done so without a break since before `at_ms`."""
-    since_ms: int | None = None
-    for consent in agreed:
-        if not isinstance(consent, Consent) or not consent.grants(modality):
-            since_ms = None
-        elif since_ms is None:
-            since_ms = consent.event_time_ms
-    return since_ms is not None and at_ms >= since_ms
+    def grants(self, modality: str) -> bool:
+        """Whether a modality may be read: the person was informed and has agreed, and minors are spared but by text."""
+        disclosed = self.disclosed_at_ms is not None
+        return disclosed and modality in self.modalities and (modality in MINORS_TOO or self.minor is False)
 
 
 class Interaction(SessionKeyed, frozen=True, kw_only=True):
@@ -188,7 +166,7 @@ class Observation(SessionKeyed, frozen=True, kw_only=True):
     `embedding` is float16, little-endian. `absent` says "looked, nothing there", with its `reason`.
     """
 
-    modality: Modality
+    modality: ModalityName
     source_id: str
     start_ms: int
     end_ms: int
@@ -209,6 +187,10 @@ class Observation(SessionKeyed, frozen=True, kw_only=True):
     expressions: dict[str, float] | None = None
     model: str = ""
     source_kafka_ms: int
+
+    def modality_names(self) -> Sequence[str]:
+        """Its own."""
+        return (self.modality,)
 
 
 class ModalityReading(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,10 +82,12 @@ class SenseBehaviour:
     expression.
     """
 
+    modality = "behaviour"
+
     def __init__(self, params: Params, context: Context) -> None:
         self._rules = params.rules()
         self._context = context
-        self._gate = Gate(context, "behaviour")
+        self._gate = Gate(context, self.modality)
         self._acts: dict[str, list[_Held]] = {}
         self._heard_ms: dict[str, int] = {}  # Kafka time of a session's newest act
         self._newest_ms: dict[int, int] = {}  # Kafka time of a partition's newest record
@@ -164,7 +166,7 @@ class SenseBehaviour:
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
-            modality="behaviour",
+            modality=self.modality,
             source_id=record.payload.interaction_id,
             start_ms=record.event_time_ms,
             end_ms=record.event_time_ms,

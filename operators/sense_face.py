@@ -89,10 +89,12 @@ class SenseFace:
     trained on both sides. An observation's `box` is (left, top, width, height) in pixels of the upright frame.
     """
 
+    modality = "face"
+
     def __init__(self, params: Params, context: Context) -> None:
         self._params = params
         self._context = context
-        self._gate = Gate(context, "face")
+        self._gate = Gate(context, self.modality)
         self._engine: Engine | None = None
         self._framing: framing.FaceFraming = framing.FaceGreyCrop()
         self._finder: FaceFinder | None = None
@@ -237,7 +239,7 @@ class SenseFace:
         observation = Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
-            modality="face",
+            modality=self.modality,
             source_id=record.payload.source_id,
             start_ms=record.event_time_ms,
             end_ms=record.event_time_ms,

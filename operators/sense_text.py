@@ -68,10 +68,12 @@ class SenseText:
     be in another language gives an `absent` observation with the reason `language`.
     """
 
+    modality = "text"
+
     def __init__(self, params: Params, context: Context) -> None:
         self._params = params
         self._context = context
-        self._gate = Gate(context, "text")
+        self._gate = Gate(context, self.modality)
         self._encoder: Engine | None = None
         self._framing = WordPiece()
         self._vad: Engine | None = None
@@ -198,7 +200,7 @@ class SenseText:
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
-            modality="text",
+            modality=self.modality,
             source_id=record.payload.message_id,
             start_ms=record.event_time_ms,
             end_ms=record.event_time_ms,
@@ -222,7 +224,7 @@ class SenseText:
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
-            modality="text",
+            modality=self.modality,
             source_id=record.payload.message_id,
             start_ms=record.event_time_ms,
             end_ms=record.event_time_ms,

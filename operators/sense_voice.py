@@ -113,10 +113,12 @@ class SenseVoice:
     told of the sensing, `absent` observations keep the cadence.
     """
 
+    modality = "voice"
+
     def __init__(self, params: Params, context: Context) -> None:
         self._params = params
         self._context = context
-        self._gate = Gate(context, "voice")
+        self._gate = Gate(context, self.modality)
         self._rules = Rules(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._encoder: Engine | None = None
@@ -250,7 +252,7 @@ class SenseVoice:
         return Observation(
             session_id=record.key,
             event_time_ms=end_ms,
-            modality="voice",
+            modality=self.modality,
             source_id=record.payload.source_id,
             start_ms=start_ms,
             end_ms=end_ms,
@@ -311,7 +313,7 @@ class SenseVoice:
         return Observation(
             session_id=record.key,
             event_time_ms=due.end_ms,
-            modality="voice",
+            modality=self.modality,
             source_id=record.payload.source_id,
             start_ms=due.start_ms,
             end_ms=due.end_ms,

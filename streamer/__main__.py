@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from streamer.cli.commands import NAMES
+from streamer.cli.commands import COMMANDS
 from streamer.cli.terminal import EXIT_INTERRUPTED
 from streamer.errors import StreamerError
 
@@ -46,8 +46,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"error: {message}\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line: what each file of `streamer/cli/commands` adds to it."""
+def build_parser(typed: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line: every command by name, and the arguments of the one that was typed."""
     parser = _Parser(
         prog="streamer",
         description=DESCRIPTION,
@@ -56,21 +56,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     groups: dict[str, Any] = {"": subcommands}
-    for name in NAMES:
-        command = importlib.import_module(f"streamer.cli.commands.{name.replace(' ', '_')}")
+    for name, line in COMMANDS.items():
         group, _, last = name.rpartition(" ")
         if group not in groups:
             above = subcommands.add_parser(group, help=GROUPS[group])
             groups[group] = above.add_subparsers(title="commands", metavar="COMMAND", required=True)
-        own = groups[group].add_parser(last, help=command.HELP)
-        command.add_arguments(own)
-        own.set_defaults(command=command.run)
+        own = groups[group].add_parser(last, help=line)
+        words = name.split()
+        if list(typed[: len(words)]) == words:
+            command = importlib.import_module(f"streamer.cli.commands.{'_'.join(words)}")
+            command.add_arguments(own)
+            own.set_defaults(command=command.run)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors go to stderr as `error: ...`, without a traceback."""
-    args = build_parser().parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    args = build_parser(typed).parse_args(typed)
     try:
         code: int = args.command(args)
         sys.stdout.flush()

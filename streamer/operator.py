@@ -18,6 +18,7 @@ import msgspec
 from streamer.errors import ConfigurationError, Problem
 from streamer.event_time import Clock, SystemClock
 from streamer.metrics import Metrics
+from streamer.modality import Modality
 from streamer.payloads import Keyed
 from streamer.records import Origin, Record
 from streamer.settings import Settings
@@ -35,7 +36,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the runtime gives an operator: time, counts, a log, this deployment's settings, and its tables.
+    """What the runtime gives an operator: time, counts, a log, this deployment's settings, its tables, the modalities.
 
     `audits`: whether there is a topic `audit` for an operator's decisions (`AuditEntry`, written `to="audit"`).
     """
@@ -48,6 +49,7 @@ class Context:
     tables: Mapping[str, MutableMapping[str, Any]] = field(default_factory=dict)
     runs: Runs = field(default_factory=Runs)
     audits: bool = False
+    modalities: Mapping[str, Modality] = field(default_factory=dict)
 
     def table(self, name: str) -> Mapping[str, Any]:
         """A declared table, live: key to its latest payload.
@@ -146,11 +148,15 @@ class TableWatcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OperatorClass:
-    """An operator found by its name: how to build one, and the type of its parameters."""
+    """An operator found by its name: how to build one, the type of its parameters, and the modality it senses, if any.
+
+    A class that senses one has a class attribute `modality`, the name under `modalities` in topology.yaml.
+    """
 
     build: Callable[[Any, Context], Any]
     params: type[msgspec.Struct]
     module: ModuleType
+    modality: str | None = None
 
 
 def find_operator(name: str, package: str = "operators") -> OperatorClass:
@@ -162,7 +168,8 @@ def find_operator(name: str, package: str = "operators") -> OperatorClass:
     class_name = "".join(part.capitalize() for part in name.split("_"))
     try:
         module = importlib.import_module(f"{package}.{name}")
-        return OperatorClass(getattr(module, class_name), module.Params, module)
+        found = getattr(module, class_name)
+        return OperatorClass(found, module.Params, module, getattr(found, "modality", None))
     except ModuleNotFoundError as error:
         if error.name not in (package, f"{package}.{name}"):
             raise

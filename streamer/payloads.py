@@ -20,6 +20,8 @@ from streamer.errors import PayloadError
 SCHEMA_HEADER = "schema"
 TRACE_HEADER = "traceparent"
 TICK_HEADER = "tick/1"
+MODALITY_MARK = "x-modality"
+"""In a payload's JSON Schema: a field that holds the name of a modality which the topology declares."""
 
 
 class Keyed(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,14 +39,24 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
 
     event_time_ms: int
 
-    def may_be_recorded(self, agreed: Sequence[Keyed | None]) -> bool:
-        """Whether a recording may hold this record; media says no unless its payload knows better.
+    def modality_names(self) -> Sequence[str]:
+        """The modalities that it names: each must be declared in the topology."""
+        return ()
+
+    def grants(self, modality: str) -> bool:
+        """Of a record in a table that fails closed: whether it allows a modality to be read."""
+        del modality
+        return False
+
+    def may_be_recorded(self, consents: Sequence[Keyed | None], modality: str | None) -> bool:
+        """Whether a recording may hold this record.
 
         Args:
-            agreed: what the tables that fail closed have said under its key so far, oldest first; None where a record
-                was deleted or can't be read.
+            consents: the records of tables that fail closed under its key so far, oldest first; None where one was
+                deleted or can't be read.
+            modality: whose topic it is on, if any.
         """
-        del agreed
+        del consents, modality
         return not self.MEDIA
 
 
@@ -52,6 +64,22 @@ class SessionKeyed(Keyed, frozen=True, kw_only=True):
     """A payload whose record key is its session."""
 
     session_id: str
+
+
+class Media(SessionKeyed, frozen=True, kw_only=True):
+    """What a person showed, said or wrote."""
+
+    MEDIA = True
+
+    def may_be_recorded(self, consents: Sequence[Keyed | None], modality: str | None) -> bool:
+        """Only if its modality is allowed now, and has been without a break since before this record's event time."""
+        since_ms: int | None = None
+        for consent in consents:
+            if modality is None or consent is None or not consent.grants(modality):
+                since_ms = None
+            elif since_ms is None:
+                since_ms = consent.event_time_ms
+        return since_ms is not None and self.event_time_ms >= since_ms
 
 
 class DeadLetter(Keyed, frozen=True, kw_only=True):

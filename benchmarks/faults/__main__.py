@@ -195,7 +195,7 @@ async def _at_rest(
 
 def _judgement(logs: Sequence[Message], topology: Topology) -> Judgement:
     """All records of the topics, as they stand in the end, to the verdict on them."""
-    due = expected([m for m in logs if m.topic == "observations"], topology.operators[OPERATOR])
+    due = expected([m for m in logs if m.topic == "observations"], topology.operators[OPERATOR], topology.modalities)
     got: dict[int, list[AffectEvent]] = {}
     for message in (m for m in logs if m.topic == FINALS):
         got.setdefault(message.partition, []).append(decode(message.value, AffectEvent))

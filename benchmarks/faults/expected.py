@@ -9,6 +9,7 @@ from kernels import engines
 from operators.fuse_affect import Params
 from operators.payloads import AffectEvent, Observation
 from streamer.broker import Message
+from streamer.modality import Modality
 from streamer.payloads import TICK_HEADER, decode
 from streamer.topology.topology import OperatorSpec
 from tests.streamer.windowing.oracle import Entry, Rules, reading_of
@@ -29,9 +30,10 @@ class Expected:
     refusals: frozenset[tuple[str, int, int]]
 
 
-def expected(log: Sequence[Message], spec: OperatorSpec) -> Expected:
+def expected(log: Sequence[Message], spec: OperatorSpec, modalities: Mapping[str, Modality]) -> Expected:
     """Observations and ticks of all partitions, each partition in its order, to what the operator must write."""
-    priors, params, rules = {s.id: s.prior for s in engines.all_specs()}, spec.params, rules_of(spec)
+    priors, params = {s.id: s.prior for s in engines.all_specs()}, spec.params
+    rules = rules_of(spec, modalities)
     assert isinstance(params, Params)  # noqa: S101 - the topology was checked
     finals: dict[int, list[AffectEvent]] = {}
     still_open: dict[int, list[str]] = {}
@@ -41,26 +43,22 @@ def expected(log: Sequence[Message], spec: OperatorSpec) -> Expected:
         payloads = {e.offset: e.payload for e in entries}
         reading = reading_of(entries, rules)
         finals[partition] = [
-            affect_event(
-                f, payloads, priors, reliability={str(m): r for m, r in params.reliability.items()},
-                sharpness={str(m): s for m, s in params.sharpness.items()}, prior=params.prior,
-                abstain_below=params.abstain_below,
-            )
+            affect_event(f, payloads, priors, modalities, prior=params.prior, abstain_below=params.abstain_below)
             for f in reading.finals
-        ]  # fmt: skip
+        ]
         still_open[partition] = [f"{session}:{end}" for _, session, end in reading.waiting]
         refusals |= {(REFUSED_TO[why], partition, at) for at, why in reading.refused.items() if why in REFUSED_TO}
     return Expected(finals, still_open, frozenset(refusals))
 
 
-def rules_of(spec: OperatorSpec) -> Rules:
+def rules_of(spec: OperatorSpec, modalities: Mapping[str, Modality]) -> Rules:
     """A topology's window as the oracle takes it."""
     w = spec.window
     assert w is not None  # noqa: S101 - the topology was checked
     return Rules(
         size=int(w.size), hop=int(w.hop), lateness=int(w.rule.lateness), idle_after=int(w.rule.idle_after),
         max_open=int(w.rule.max_open), sparse=w.rule.sparse, max_skew=int(w.max_skew), max_delay=int(w.max_delay),
-        horizon=int(w.horizon), half_life_ms=dict(spec.half_life_ms),
+        horizon=int(w.horizon), half_life_ms={name: int(modality.half_life) for name, modality in modalities.items()},
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ that is missing, this part and comparisons with torch and onnxruntime are skippe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -16,72 +15,64 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import machine
+from benchmarks import command_line
 from benchmarks.quality import report as quality_report
-from benchmarks.quality.model_folders import Room, examine, find_rooms
-from streamer.errors import ConfigurationError, Problem, StreamerError
+from benchmarks.quality.model_folders import FolderResult, examine, find_model_folders
+from streamer.errors import ConfigurationError, Problem
 
 
 def main(arguments: Sequence[str] | None = None, package: str = "models") -> int:
-    """Run the benchmark on the rooms of a package; 0, or 1 where a card can't be believed, or an error's exit code."""
+    """Check the model folders of a package.
+
+    Returns:
+        0; 1 where a figure is not reproduced or a folder breaks a rule; the exit code of a StreamerError.
+    """
     args = _parser().parse_args(arguments)
-    try:
-        return _main(args, package)
-    except StreamerError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    return command_line.exit_code(lambda: _main(args, package))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser = command_line.argument_parser("quality", __doc__)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="holds goemotions/, fer2013/, emodb/ ..."
     )
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these models, not all")
     parser.add_argument("--without-speed", action="store_true", help="time nothing")
     parser.add_argument("--without-retraining", action="store_true", help="train no fold again")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything for tools")
+    command_line.add_json(parser, "everything")
     return parser
 
 
 def _main(args: argparse.Namespace, package: str) -> int:
-    known = find_rooms(package)
+    folders = find_model_folders(package)
     problems = (
         [] if args.data.is_dir() else [Problem("--data", f"{args.data} is no folder: give the one with the data sets")]
     )
     problems += [
-        Problem("--only", f"no model {name}; there are {', '.join(known) or 'none'}")
+        Problem("--only", f"no model {name}; there are {', '.join(folders) or 'none'}")
         for name in args.only or ()
-        if name not in known
+        if name not in folders
     ]
     if problems:
         raise ConfigurationError("benchmarks.quality", problems)
-    facts = machine.describe()
-    for line in machine.lines(facts):
-        print(line)
-    begun = time.perf_counter()
-    rooms = []
-    for name in args.only or known:
-        room = examine(
-            known[name], package, args.data, with_speed=not args.without_speed,
+    facts = command_line.print_machine()
+    start_s = time.perf_counter()
+    results = [
+        examine(
+            folders[name], package, args.data, with_speed=not args.without_speed,
             with_retraining=not args.without_retraining,
-            tell=lambda what: _tell(f"{time.perf_counter() - begun:4.0f} s  {what}"),
-        )  # fmt: skip
-        rooms.append(room)
-    weights = quality_report.weights_bytes(known.values())
-    print(quality_report.report(rooms, weights))
-    if args.json:
-        args.json.write_text(json.dumps(_for_tools(rooms, weights, facts), indent=1) + "\n", encoding="utf-8")
-    return int(any(room.problems for room in rooms) or weights > quality_report.WEIGHTS_MOST)
+            on_progress=lambda step: command_line.log(f"{time.perf_counter() - start_s:4.0f} s  {step}"),
+        )
+        for name in args.only or folders
+    ]  # fmt: skip
+    weights = quality_report.weights_bytes(folders.values())
+    print(quality_report.report(results, weights))
+    command_line.write_json(args.json, _for_tools(results, weights, facts), end="\n")
+    return int(any(result.problems for result in results) or weights > quality_report.WEIGHTS_MAX)
 
 
-def _tell(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
-def _for_tools(rooms: Sequence[Room], weights: int, facts: dict[str, object]) -> dict[str, object]:
-    listed = [{**asdict(room), "problems": room.problems} for room in rooms]
+def _for_tools(results: Sequence[FolderResult], weights: int, facts: dict[str, object]) -> dict[str, object]:
+    listed = [{**asdict(result), "problems": result.problems} for result in results]
     return {"machine": facts, "weights_bytes": weights, "rooms": msgspec.to_builtins(listed)}
 
 

@@ -1,7 +1,7 @@
-"""A model's folder in; what it states, beside what its evaluation finds now, out.
+"""Compare the figures that a model's folder states with those that its evaluation finds now.
 
-A room is a folder of the package `models` that states figures. Its `evaluate` module has `figures(data)`, and may have
-`speed()` and `retrain_one(data, work)`: see models/figures.py. A room that fails doesn't stop the others.
+A model folder is one of the package `models` that states figures. Its module `evaluate` has `figures(data)`, and
+optionally `speed()` and `retrain_one(data, work)`: see models/figures.py. An error in one folder stops no other.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from models.figures import Figure
 
 Part = Literal["figures", "speed", "retraining"]
 _ROUNDED = 5e-5
-_OURS = ("models", "benchmarks", "kernels", "operators", "streamer")
+_OUR_PACKAGES = ("models", "benchmarks", "kernels", "operators", "streamer")
 BROKE = "broke"
 
-Tell = Callable[[str], None]
+OnProgress = Callable[[str], None]
+"""Receives the step that begins, such as `face_affect: speed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One figure: as stated, as found, what is wrong with that, or why it was not looked for; nothing: reproduced."""
+    """One figure as the card states it and as the evaluation finds it.
+
+    `problem` says why it is not reproduced, `skipped` why it was not measured; both are empty where it is reproduced.
+    """
 
     stated: Figure | None
     found: Figure | None
@@ -43,15 +47,19 @@ class Comparison:
 
     @property
     def figure(self) -> Figure:
-        """The figure as stated; as found, where it is not."""
+        """The stated figure, or the found one where the card states none."""
         figure = self.stated or self.found
         assert figure  # noqa: S101 - a comparison is of at least one
         return figure
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What one model's evaluation gave: each figure, what broke, which parts were left out and why, and how long."""
+class FolderResult:
+    """The result of one model folder.
+
+    `broken` lists errors, `skipped` the parts of the evaluation that were not run with the reason, `seconds` the
+    duration.
+    """
 
     name: str
     comparisons: tuple[Comparison, ...] = ()
@@ -61,7 +69,7 @@ class Room:
 
     @property
     def problems(self) -> list[str]:
-        """Why this room's card can't be believed, or ships what it shouldn't; empty where all is well."""
+        """Everything that makes the benchmark fail for this folder."""
         wrong = [f"{c.figure.name}: {c.problem}" for c in self.comparisons if c.problem]
         unexplained = [
             f"{f.name}: {figures.number(f.value)} misses its must of {figures.number(f.must)}, and no reason is given"
@@ -71,50 +79,57 @@ class Room:
         return [*self.broken, *wrong, *unexplained]
 
 
-def find_rooms(package: str) -> dict[str, Path]:
-    """A package's name to its model folders, by name: those that state figures, and those that should."""
+def find_model_folders(package: str) -> dict[str, Path]:
+    """Find a package's model folders, by name: those that state figures, and those that lack them but should."""
     root = Path(str(importlib.import_module(package).__file__)).parent
-    holding = {
-        path.parent for file in (figures.FIGURES, "model.json", "evaluate.py") for path in root.glob(f"*/{file}")
-    }
-    return {folder.name: folder for folder in sorted(holding)}
+    found = {path.parent for file in (figures.FIGURES, "model.json", "evaluate.py") for path in root.glob(f"*/{file}")}
+    return {folder.name: folder for folder in sorted(found)}
 
 
 def examine(
-    folder: Path, package: str, data: Path, *, with_speed: bool, with_retraining: bool, tell: Tell = lambda what: None
-) -> Room:
-    """A room's folder to what it states beside what is found now; progress is told part by part."""
-    begun = time.perf_counter()
+    folder: Path, package: str, data: Path, *, with_speed: bool, with_retraining: bool, on_progress: OnProgress
+) -> FolderResult:
+    """Run the evaluation of a model folder and compare what it finds with what the folder states.
+
+    Args:
+        folder: with `figures.json` and `evaluate.py`.
+        package: that the folder is in.
+        data: the folder with the data sets.
+        with_speed: measure times too.
+        with_retraining: train one fold again too.
+        on_progress: called before each part.
+    """
+    start_s = time.perf_counter()
     try:
         stated = figures.read(folder)
     except FileNotFoundError:
-        return Room(folder.name, broken=(f"has no {figures.FIGURES}: `evaluate --write` makes it",))
+        return FolderResult(folder.name, broken=(f"has no {figures.FIGURES}: `evaluate --write` makes it",))
     except msgspec.DecodeError as error:
-        return Room(folder.name, broken=(f"{figures.FIGURES} is not a list of figures: {error}",))
+        return FolderResult(folder.name, broken=(f"{figures.FIGURES} is not a list of figures: {error}",))
     try:
         module = importlib.import_module(f"{package}.{folder.name}.evaluate")
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with this room, the others are examined
-        return Room(folder.name, broken=(f"evaluate can't be imported: {_told(error, folder)}",))
+    except Exception as error:  # noqa: BLE001 - one folder's error doesn't stop the others
+        return FolderResult(folder.name, broken=(f"evaluate can't be imported: {_describe_error(error, folder)}",))
     found: list[Figure] = []
-    broken = [f"{name} is stated {n} times" for name, n in _repeated(stated)]
-    left_out: dict[Part, str] = {}
+    broken = [f"{name} is stated {n} times" for name, n in _duplicates(stated)]
+    not_run: dict[Part, str] = {}
     for part, wanted, run in _parts(module, data, with_speed, with_retraining):
         if not wanted:
-            left_out[part] = "not asked for"
+            not_run[part] = "not asked for"
             continue
-        tell(f"{folder.name}: {part}")
+        on_progress(f"{folder.name}: {part}")
         try:
             with redirect_stdout(sys.stderr):
                 found += run()
-        except Exception as error:  # noqa: BLE001 - the same
-            left_out[part] = _needs(error) if part == "retraining" else ""
-            if not left_out[part]:
-                left_out[part] = BROKE
-                broken.append(f"{part}: {_told(error, folder)}")
-    broken += [f"{name} is found {n} times" for name, n in _repeated(found)]
-    skipped = tuple(f"{part}: {why}" for part, why in left_out.items() if why != BROKE)
-    comparisons = tuple(_compare(stated, found, left_out))
-    return Room(folder.name, comparisons, tuple(broken), skipped, time.perf_counter() - begun)
+        except Exception as error:  # noqa: BLE001 - as above
+            not_run[part] = _to_install(error) if part == "retraining" else ""
+            if not not_run[part]:
+                not_run[part] = BROKE
+                broken.append(f"{part}: {_describe_error(error, folder)}")
+    broken += [f"{name} is found {n} times" for name, n in _duplicates(found)]
+    skipped = tuple(f"{part}: {why}" for part, why in not_run.items() if why != BROKE)
+    comparisons = tuple(_compare(stated, found, not_run))
+    return FolderResult(folder.name, comparisons, tuple(broken), skipped, time.perf_counter() - start_s)
 
 
 def _parts(
@@ -133,29 +148,29 @@ def _parts(
     return parts
 
 
-def _compare(stated: Sequence[Figure], found: Sequence[Figure], left_out: dict[Part, str]) -> list[Comparison]:
-    """Every figure that is stated, in its order, and then those that are found only."""
+def _compare(stated: Sequence[Figure], found: Sequence[Figure], not_run: dict[Part, str]) -> list[Comparison]:
+    """Compare every stated figure, in order, and then add those that are found only."""
     by_name = {figure.name: figure for figure in found}
     compared = []
     for figure in stated:
         again = by_name.get(figure.name)
         if again:
             compared.append(Comparison(figure, again, problem=_difference(figure, again)))
-        elif why := left_out.get(part_of(figure)) or speed.absent(figure.name):
+        elif why := not_run.get(part_of(figure)) or speed.absent(figure.name):
             compared.append(Comparison(figure, None, skipped=why))
         else:
             compared.append(Comparison(figure, None, problem="stated, but evaluate doesn't find it"))
-    told = {figure.name for figure in stated}
+    names = {figure.name for figure in stated}
     compared += [
         Comparison(None, figure, problem="found, but the card doesn't state it")
         for figure in found
-        if figure.name not in told
+        if figure.name not in names
     ]
     return compared
 
 
 def part_of(figure: Figure) -> Part:
-    """The part of an evaluation that finds a figure, by how its name begins (models/figures.py)."""
+    """The part of an evaluation that finds a figure, by its name (models/figures.py)."""
     if speed.is_time(figure.name):
         return "speed"
     return "retraining" if figure.name.startswith("retrained_") else "figures"
@@ -169,26 +184,27 @@ def _difference(stated: Figure, found: Figure) -> str:
             f"{gap:.4f} apart, {stated.tolerance:g} allowed"
         )
     for bound in ("must", "aim"):
-        ours, theirs = getattr(stated, bound), getattr(found, bound)
-        if (ours is None) != (theirs is None) or (ours is not None and abs(ours - theirs) > stated.tolerance):
-            return f"its {bound} is stated as {ours}, evaluate has {theirs}"
+        card, code = getattr(stated, bound), getattr(found, bound)
+        if (card is None) != (code is None) or (card is not None and abs(card - code) > stated.tolerance):
+            return f"its {bound} is stated as {card}, evaluate has {code}"
     return ""
 
 
-def _needs(error: Exception) -> str:
-    """What has to be installed first, where an error says that something is not; else nothing."""
-    lacks = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    return f"needs {lacks}: pip install -e '.[train]'" if lacks and lacks.partition(".")[0] not in _OURS else ""
+def _to_install(error: Exception) -> str:
+    """What to install if the error is that a third-party package is missing, else an empty string."""
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    ours = missing.partition(".")[0] in _OUR_PACKAGES
+    return f"needs {missing}: pip install -e '.[train]'" if missing and not ours else ""
 
 
-def _repeated(listed: Sequence[Figure]) -> list[tuple[str, int]]:
+def _duplicates(listed: Sequence[Figure]) -> list[tuple[str, int]]:
     return [(name, n) for name, n in Counter(figure.name for figure in listed).items() if n > 1]
 
 
-def _told(error: Exception, folder: Path) -> str:
-    """An error in a line: its kind, its words, and the last line of the room's own code that it passed."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == folder]
-    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    words = str(error).strip().splitlines() or ["no words"]
-    told = words[0] if len(words) == 1 else f"{words[0]} ... {words[-1]}"
-    return f"{type(error).__name__}: {told[:300]}{where}"
+def _describe_error(error: Exception, folder: Path) -> str:
+    """An error in one line: its type, its message, and the innermost line of the folder's code in its traceback."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == folder]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    lines = str(error).strip().splitlines() or ["no words"]
+    message = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
+    return f"{type(error).__name__}: {message[:300]}{where}"

@@ -1,48 +1,49 @@
-"""Rooms as examined in, what a person reads out: the table of bounds, every other figure, and what is wrong."""
+"""Write the results of all model folders as Markdown: figures with bounds, other figures, and every problem."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.quality.model_folders import Comparison, Room
+from benchmarks.quality.model_folders import Comparison, FolderResult
 from models.figures import Figure, number
 from models.speed import absent
 
-WEIGHTS_MOST = 120_000_000
-_LONGEST_CELL = 26
+WEIGHTS_MAX = 120_000_000
+"""Bytes of all ONNX files together."""
+_CELL_CHARS_MAX = 26
 
 
 def weights_bytes(folders: Iterable[Path]) -> int:
-    """Model folders to the bytes of all their ONNX files."""
+    """Sum the sizes of all ONNX files in these model folders."""
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*.onnx"))
 
 
-def report(rooms: Sequence[Room], weights: int) -> str:
-    """All rooms and the bytes of all weights to Markdown: tables first, then what to know about each room."""
-    bounded = [(r, c) for r in rooms for c in r.comparisons if _is_bounded(c.figure)]
-    others = [(r, c) for r in rooms for c in r.comparisons if not _is_bounded(c.figure)]
-    parts = ["", _table(_HEAD, [_bounded_row(room, compared) for room, compared in bounded]) if bounded else ""]
+def report(results: Sequence[FolderResult], weights: int) -> str:
+    """Write all results and the bytes of all weights as Markdown: tables first, then a line for each model folder."""
+    bounded = [(r, c) for r in results for c in r.comparisons if _is_bounded(c.figure)]
+    others = [(r, c) for r in results for c in r.comparisons if not _is_bounded(c.figure)]
+    parts = ["", _table(_HEAD, [_bounded_row(r, c) for r, c in bounded]) if bounded else ""]
     if others:
         parts += ["", "Figures without a bound:", "", _table(_HEAD_OTHER, [_other_row(r, c) for r, c in others])]
-    parts += ["", *(_summary(room) for room in rooms), _reached(rooms)]
-    over = weights > WEIGHTS_MOST
+    parts += ["", *(_summary(result) for result in results), _reached(results)]
+    over = weights > WEIGHTS_MAX
     parts.append(
-        f"weights of all models: {weights / 1e6:.1f} MB, at most {WEIGHTS_MOST / 1e6:.0f}: "
+        f"weights of all models: {weights / 1e6:.1f} MB, at most {WEIGHTS_MAX / 1e6:.0f}: "
         f"{'MISSED' if over else 'reached'}"
     )
     missed = [
-        f"- {room.name} {f.name}: {f.missed}"
-        for room in rooms
-        for compared in room.comparisons
+        f"- {result.name} {f.name}: {f.missed}"
+        for result in results
+        for compared in result.comparisons
         if (f := compared.stated) and f.missed
     ]
     if missed:
         parts += ["", "Missed, with the reason that the card gives:", *missed]
-    skipped = _skipped(rooms)
+    skipped = _skipped(results)
     if skipped:
         parts += ["", "Not looked for:", *skipped]
-    problems = [f"- {room.name}: {problem}" for room in rooms for problem in room.problems]
+    problems = [f"- {result.name}: {problem}" for result in results for problem in result.problems]
     parts += ["", "What is wrong:", *problems] if problems else ["", "Every figure that was looked for is reproduced."]
     return "\n".join(parts)
 
@@ -55,16 +56,17 @@ def _is_bounded(figure: Figure) -> bool:
     return figure.must is not None or figure.aim is not None
 
 
-def _bounded_row(room: Room, compared: Comparison) -> tuple[str, ...]:
+def _bounded_row(result: FolderResult, compared: Comparison) -> tuple[str, ...]:
     f = compared.figure
     return (
-        room.name, f.name, _cut(f.floor), _bound(f, f.must), _bound(f, f.aim), _cut(f.published),
+        result.name, f.name, _shortened(f.floor), _bound(f, f.must), _bound(f, f.aim), _shortened(f.published),
         *_values(compared), f"{f.verdict}, {_state(compared)}",
     )  # fmt: skip
 
 
-def _other_row(room: Room, compared: Comparison) -> tuple[str, ...]:
-    return (room.name, compared.figure.name, *_values(compared), f"{compared.figure.tolerance:.3g}", _state(compared))
+def _other_row(result: FolderResult, compared: Comparison) -> tuple[str, ...]:
+    figure = compared.figure
+    return (result.name, figure.name, *_values(compared), f"{figure.tolerance:.3g}", _state(compared))
 
 
 def _values(compared: Comparison) -> tuple[str, str]:
@@ -82,20 +84,20 @@ def _bound(figure: Figure, bound: float | None) -> str:
     return ("≤ " if figure.lower_is_better else "") + number(bound)
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     text = text.replace("a perfect calibrator's", "perfect")
-    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1].rstrip() + "…"
+    return text if len(text) <= _CELL_CHARS_MAX else text[: _CELL_CHARS_MAX - 1].rstrip() + "…"
 
 
-def _summary(room: Room) -> str:
-    looked = [c for c in room.comparisons if not c.skipped]
-    right = sum(not c.problem for c in looked)
-    return f"{room.name}: {right} of {len(looked)} figures reproduced in {room.seconds:.0f} s"
+def _summary(result: FolderResult) -> str:
+    checked = [c for c in result.comparisons if not c.skipped]
+    reproduced = sum(not c.problem for c in checked)
+    return f"{result.name}: {reproduced} of {len(checked)} figures reproduced in {result.seconds:.0f} s"
 
 
-def _reached(rooms: Sequence[Room]) -> str:
+def _reached(results: Sequence[FolderResult]) -> str:
     """How many of the stated bounds are reached."""
-    stated = [c.stated for room in rooms for c in room.comparisons if c.stated]
+    stated = [c.stated for result in results for c in result.comparisons if c.stated]
     counts = []
     for name in ("must", "aim"):
         bounds = [(f, bound) for f in stated if (bound := getattr(f, name)) is not None]
@@ -103,23 +105,23 @@ def _reached(rooms: Sequence[Room]) -> str:
     return f"reached as stated: {' and '.join(counts)}"
 
 
-def _skipped(rooms: Sequence[Room]) -> list[str]:
+def _skipped(results: Sequence[FolderResult]) -> list[str]:
     lines = []
-    for room in rooms:
-        lines += [f"- {room.name}, {part}" for part in room.skipped]
+    for result in results:
+        lines += [f"- {result.name}, {part}" for part in result.skipped]
         lines += [
-            f"- {room.name} {c.figure.name}: {c.skipped} is not installed"
-            for c in room.comparisons
+            f"- {result.name} {c.figure.name}: {c.skipped} is not installed"
+            for c in result.comparisons
             if c.skipped and c.skipped == absent(c.figure.name)
         ]
     return lines
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells to a Markdown table whose columns line up in a terminal."""
-    wide = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    """Write cells as a Markdown table whose columns line up in a terminal."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)) + " |" for row in (head, *rows)
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in (head, *rows)
     ]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in wide) + "|")
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)

@@ -25,8 +25,8 @@ from rich.progress import track
 from benchmarks import machine
 from benchmarks.real_path import benchmark_settings
 from benchmarks.sessions.live_check import live_agreement
-from benchmarks.sessions.observed import SYSTEMS, closed_windows, finals, fuser_of, observe_kept, read_log
-from benchmarks.sessions.report import below_best_single, judge, table
+from benchmarks.sessions.observed import closed_windows, evidence_modalities, finals, fuser_of, observe_kept, read_log
+from benchmarks.sessions.report import FUSED, below_best_single, judge, table
 from benchmarks.sessions.segments import Segment, find_sessions, predict, predict_each, read_segments
 from benchmarks.sessions.statistics import Prediction
 from streamer.errors import ConfigurationError, Problem, StreamerError
@@ -160,13 +160,13 @@ async def predict_all(
     """By system (each modality alone, and fused) one prediction for each segment, in their order; and each final's."""
     each: list[Prediction] = []
     fuser, spec = fuser_of(topology, settings)
-    predictions: dict[str, list[Prediction]] = {name: [] for name in SYSTEMS}
+    predictions: dict[str, list[Prediction]] = {name: [] for name in (*evidence_modalities(topology), FUSED)}
     for path, listed in zip(logs, segments.values(), strict=True):
-        windows = closed_windows(read_log(path), spec, fuser)
-        for name, heard in SYSTEMS.items():
-            events = await finals(windows, fuser, heard)
+        windows = closed_windows(read_log(path), topology, spec, fuser)
+        for name in predictions:
+            events = await finals(windows, fuser, None if name == FUSED else name)
             predictions[name] += [predict(segment, events, SIMULATED_START_MS) for segment in listed]
-            if heard is None:
+            if name == FUSED:
                 each += [p for segment in listed for p in predict_each(segment, events, SIMULATED_START_MS)]
     return predictions, each
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.real_path import RealPath, real_path
-from benchmarks.sessions.observed import closed_windows, finals, fuser_of, observe
-from operators.payloads import MODALITIES, AffectEvent, Consent
+from benchmarks.sessions.observed import closed_windows, evidence_modalities, finals, fuser_of, observe
+from operators.payloads import AffectEvent, Consent
 from streamer.brokers.embedded.jars import Progress
 from streamer.errors import StreamerError
 from streamer.payloads import decode
@@ -48,13 +48,14 @@ async def live_agreement(session: Path, topology_path: Path, settings: Settings,
     topology = load_topology(topology_path)
     async with real_path(topology_path, settings, queue_all=True, progress=progress) as path:
         collecting = asyncio.create_task(_collect(path))
-        async for event in replay_live(session_events(session, MODALITIES), session.name, topology, path.broker):
+        events = session_events(session, evidence_modalities(topology))
+        async for event in replay_live(events, session.name, topology, path.broker):
             progress(f"{session.name} live, {event.at_ms // 1000} s", None)
         live, start_ms = await collecting
     settings = settings.model_copy(update={"queue": "all"})
     log = await observe(session, topology, settings, start_ms)
     fuser, spec = fuser_of(topology, settings)
-    simulated = {e.window_end_ms: e for e in await finals(closed_windows(log, spec, fuser), fuser)}
+    simulated = {e.window_end_ms: e for e in await finals(closed_windows(log, topology, spec, fuser), fuser)}
     return compare(session.name, live, simulated)
 
 

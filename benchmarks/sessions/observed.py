@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import msgspec
 
 from kernels import engines
 from operators.fuse_affect import FuseAffect, Params
-from operators.payloads import MODALITIES, AffectEvent, Modality, Observation
+from operators.payloads import AffectEvent, Observation
 from streamer.broker import Message
 from streamer.event_time import ManualClock
 from streamer.operator import Context, Window
@@ -26,10 +26,6 @@ from streamer.settings import Settings
 from streamer.topology.topology import Topology
 from streamer.windowing.windows import PartitionWindows, WindowSpec
 
-System = Modality | None
-"""A modality that the fuser hears alone, or None where it hears all."""
-
-SYSTEMS: Mapping[str, System] = {**{m: m for m in MODALITIES}, "fused": None}
 _CODE = (
     "operators/sense_*.py", "operators/consent.py", "kernels/*.py", "kernels/face/*.py", "kernels/voice/*.py",
     "streamer/recordings/media.py", "streamer/recordings/replay.py",
@@ -58,6 +54,11 @@ def sensing_only(topology: Topology) -> Topology:
     return replace(topology, operators=operators)
 
 
+def evidence_modalities(topology: Topology) -> list[str]:
+    """The modalities that are evidence of emotions: each is judged alone beside all of them fused."""
+    return [name for name, modality in topology.modalities.items() if modality.evidence]
+
+
 def fingerprint(session: Path, topology: Topology, imported: Path | None = None) -> str:
     """16 hex digits of all that a session's log depends on: its files, the models, the sensing operators, the code."""
     digest = hashlib.sha256()
@@ -81,7 +82,7 @@ async def observe(session: Path, topology: Topology, settings: Settings, start_m
     Raises:
         StreamerError: the session can't be read, or an operator can't be opened.
     """
-    events = session_events(session, MODALITIES)
+    events = session_events(session, evidence_modalities(topology))
     broker = await simulate({session.name: events}, sensing_only(topology), settings, start_ms=start_ms)
     return [_entry(message) for message in broker.messages("observations")]
 
@@ -108,12 +109,13 @@ def fuser_of(topology: Topology, settings: Settings) -> tuple[FuseAffect, Window
     """A topology's fuser, outside a pipeline, and its windows."""
     spec = topology.operators["fuse_affect"]
     assert isinstance(spec.params, Params) and isinstance(spec.window, WindowSpec)  # noqa: S101, PT018 - checked at load
-    return FuseAffect(spec.params, Context("fuse_affect", settings, ManualClock())), spec.window
+    context = Context("fuse_affect", settings, ManualClock(), modalities=topology.modalities)
+    return FuseAffect(spec.params, context), spec.window
 
 
-def closed_windows(log: Log, spec: WindowSpec, fuser: FuseAffect) -> list[Window]:
+def closed_windows(log: Log, topology: Topology, spec: WindowSpec, fuser: FuseAffect) -> list[Window]:
     """The windows that close over a log, in order."""
-    windows = PartitionWindows(spec, fuser.half_life_ms, fuser.revokes)
+    windows = PartitionWindows(spec, topology.half_life_ms(), fuser.revokes)
     closed: list[Window] = []
     for entry in log:
         if entry.value is None:
@@ -124,13 +126,13 @@ def closed_windows(log: Log, spec: WindowSpec, fuser: FuseAffect) -> list[Window
     return closed
 
 
-async def finals(windows: Sequence[Window], fuser: FuseAffect, heard: System = None) -> list[AffectEvent]:
+async def finals(windows: Sequence[Window], fuser: FuseAffect, alone: str | None = None) -> list[AffectEvent]:
     """What the fuser makes of closed windows, of all their evidence or of one modality's alone."""
     await fuser.open()
-    return list(await fuser.fuse([w if heard is None else only(w, heard) for w in windows]))
+    return list(await fuser.fuse([w if alone is None else only(w, alone) for w in windows]))
 
 
-def only(window: Window, modality: Modality) -> Window:
+def only(window: Window, modality: str) -> Window:
     """A window as if nothing but one modality had ever been observed."""
     pieces = tuple(p for p in window.pieces if p.payload.modality == modality)
     newest = {str(m): t for m, t in window.newest_ms.items() if m == modality}

@@ -18,7 +18,6 @@ from benchmarks.sessions.statistics import (
     risk_coverage,
 )
 from kernels.emotions import SEVEN
-from operators.payloads import MODALITIES
 
 KINDS = ("all", "agree", "conflict", "missing")
 FUSED = "fused"
@@ -84,7 +83,7 @@ def below_best_single(result: Result) -> list[str]:
 
 def _judge_kind(predictions: Mapping[str, Sequence[Prediction]]) -> KindResult:
     scores = {name: macro_f1_interval(each, SEVEN) for name, each in predictions.items()}
-    best = max(MODALITIES, key=lambda m: scores[m].value)
+    best = max((name for name in scores if name != FUSED), key=lambda name: scores[name].value)
     return KindResult(
         len(predictions[FUSED]),
         scores,

@@ -5,7 +5,7 @@ It knows the wire contract and nothing else: the same could be written by any te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from operators.payloads import AffectEvent, RankedItem, RankedList
@@ -28,10 +28,11 @@ class Note:
 
 @dataclass(slots=True)
 class Board:
-    """The state of the demo's view; `start_ms` is the Unix time the session began at, `titles` are the items' names."""
+    """The state of the demo's view: items' names, the Unix time at which the session began, modalities shown."""
 
     titles: Mapping[str, str]
     start_ms: int = 0
+    modalities: Sequence[str] = ()
     newest: AffectEvent | None = None
     ranked: RankedList | None = None
     finals: list[AffectEvent] = field(default_factory=list)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from demo.view.board import Board, clock_text, leading
-from operators.payloads import MODALITIES
 
 STATUS_MS = 1000
 NOTES_AT_ONCE = 3
@@ -40,7 +39,9 @@ def status(board: Board) -> str:
     if event.valence is not None and event.arousal is not None:
         parts.append(f"valence {event.valence:+.2f} arousal {event.arousal:+.2f}")
     states = [
-        f"{m} {event.modalities[m].state} {event.modalities[m].weight:.2f}" for m in MODALITIES if m in event.modalities
+        f"{m} {event.modalities[m].state} {event.modalities[m].weight:.2f}"
+        for m in board.modalities
+        if m in event.modalities
     ]
     parts.append(" ".join(states))
     parts.append(f"conflict {event.conflict:.2f}")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 from rich.text import Text
 
 from demo.view.board import STATE_WORDS, Board, clock_text, leading, reasons
 from kernels.emotions import EMOTIONS
-from operators.payloads import MODALITIES, AffectEvent, RankedItem
+from operators.payloads import AffectEvent, RankedItem
 
 BANNER = "estimates of expression, not of inner state"
 COLOURS = {
     "happiness": "yellow", "sadness": "blue", "surprise": "magenta", "fear": "dark_violet", "anger": "red",
     "disgust": "green", "anticipation": "orange3", "trust": "cyan", "neutral": "grey70",
-    "face": "bright_cyan", "voice": "bright_magenta", "text": "bright_green",
 }  # fmt: skip
+MODALITY_COLOURS = ("bright_cyan", "bright_magenta", "bright_green", "bright_yellow", "bright_blue", "bright_red")
+"""Of the topology's modalities in their order, over again where there are more."""
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 WIDE, TALL = 104, 32
 """From this many columns and rows on there is room for the picture and for what happened."""
@@ -68,8 +70,9 @@ def _header(frame: Frame, columns: int) -> list[Text]:
 
 def _playing(board: Board, frame: Frame, columns: int) -> list[Text]:
     face, voice = (frame.face or "–", ""), (frame.voice or "–", "")
-    played = Text.assemble((" plays ", "dim"), ("face ", COLOURS["face"]), face, ("  voice ", COLOURS["voice"]), voice)
-    said = Text.assemble((" chat  ", "dim"), (board.chat or "–", COLOURS["text"]))
+    first, second = MODALITY_COLOURS[:2]
+    played = Text.assemble((" plays ", "dim"), ("face ", first), face, ("  voice ", second), voice)
+    said = Text.assemble((" chat  ", "dim"), (board.chat or "–", MODALITY_COLOURS[2]))
     return [_fit(played, columns), _fit(said, columns)]
 
 
@@ -113,7 +116,7 @@ def _readings(board: Board, event: AffectEvent | None, width: int) -> list[Text]
     return [
         _axis("valence", event.valence if event else None, room),
         _axis("arousal", event.arousal if event else None, room),
-        *(_modality(m, event, width) for m in MODALITIES),
+        *(_modality(m, event, width, c) for m, c in zip(board.modalities, cycle(MODALITY_COLOURS), strict=False)),
         Text.assemble("conflict ", (f"{_bar(conflict, 6)} {conflict:.2f}", red), f"  confidence {sure:.2f}"),
         Text(f"latency  frame→live p50 {p50} p95 {p95} ms"),
         Text(f"events   {board.provisionals} provisional, {len(board.finals)} final", style="dim"),
@@ -131,13 +134,13 @@ def _axis(name: str, value: float | None, room: int) -> Text:
     return Text.assemble(f"{name:<9}", (before, "dim"), ("●", "bold"), (after, "dim"), f" {value:+.2f}")
 
 
-def _modality(name: str, event: AffectEvent | None, width: int) -> Text:
+def _modality(name: str, event: AffectEvent | None, width: int, colour: str) -> Text:
     reading = event.modalities.get(name) if event else None
     state = STATE_WORDS[reading.state] if reading else "–"
     style = {"no consent": "bold red", "present": ""}.get(state, "dim")
     weight = reading.weight if reading else 0.0
-    bar = (_bar(weight, max(width - 27, 4)), COLOURS[name])
-    return Text.assemble((f"{name:<9}", COLOURS[name]), (f"{state:<11}", style), bar, (f" {weight:.2f}", style))
+    bar = (_bar(weight, max(width - 27, 4)), colour)
+    return Text.assemble((f"{name:<9}", colour), (f"{state:<11}", style), bar, (f" {weight:.2f}", style))
 
 
 def _items(board: Board, frame: Frame, columns: int, shown: int) -> list[Text]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from demo.view.board import Board, because, clock_text, leading
-from operators.payloads import MODALITIES, AffectEvent, RankedItem
+from operators.payloads import AffectEvent, RankedItem
 
 LONG_ENOUGH = 5
 """An emotion counts as a chapter of the story when it led for this many windows in a row."""
@@ -40,7 +40,7 @@ def _expression(board: Board) -> str:
 
 
 def _evidence(board: Board) -> str:
-    weights = {m: [e.modalities[m].weight for e in board.finals if m in e.modalities] for m in MODALITIES}
+    weights = {m: [e.modalities[m].weight for e in board.finals if m in e.modalities] for m in board.modalities}
     means = [f"{m} {sum(w) / len(w):.2f}" for m, w in weights.items() if w]
     away = _longest_without_face(board)
     worst = max(board.finals, key=lambda e: e.conflict, default=None)

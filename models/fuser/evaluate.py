@@ -26,7 +26,8 @@ from models.fuser.compose import MODALITIES, Composed, compose, read
 from models.scores import calibration_figures, interval, lead
 from models.text_affect.recipe.encode import Encoder
 from models.text_vad import emobank
-from operators.fuse_affect import RELIABILITY, SHARPNESS
+from streamer.cli.arguments import default_topology
+from streamer.topology.reading import load_topology
 
 FOLDER = Path(__file__).resolve().parent
 WINDOWS = 4000
@@ -84,7 +85,9 @@ def _judge(data: Path) -> tuple[Composed, dict[str, Floats]]:
     learnt = compose(read(data, "A"), fit.WINDOWS, fit.SEED)
     judged = compose(read(data, "B"), WINDOWS, SEED)
     a, b = fusers.evidence(learnt), fusers.evidence(judged)
-    found = {SHIPPED: fusers.kernel(judged, [RELIABILITY[m] for m in MODALITIES], [SHARPNESS[m] for m in MODALITIES])}
+    declared = load_topology(default_topology()).modalities
+    reliability = [declared[m].reliability or 0.0 for m in MODALITIES]
+    found = {SHIPPED: fusers.kernel(judged, reliability, [declared[m].sharpness for m in MODALITIES])}
     for name, (fuser, begin) in fusers.RIVALS.items():
         found[name] = fuser(b, fusers.fit(fuser, begin, a, learnt.truth))
     found["concatenation"] = fusers.concatenation(a, learnt.truth, b)

@@ -23,6 +23,7 @@ from kernels.emotions import EMOTIONS
 from kernels.engines import MODELS, Engine, Licence, ModelSpec
 from operators.model_import import hugging_face, judge, signature
 from operators.model_import.card import Findings, card, summary
+from operators.model_import.hugging_face import FAMILIES
 from operators.model_import.label_map import classes, parse_labels, read_label_map
 from operators.model_import.labelled import Labelled, find_items, read_items, shared_items
 from operators.model_import.source import Source, find_source
@@ -103,6 +104,9 @@ def import_model(wanted: Wanted, say: Say = lambda _: None) -> Imported:
 
 
 def _judge_request(wanted: Wanted) -> tuple[_Asked, list[Problem]]:
+    if wanted.modality not in FAMILIES:
+        why = f"{wanted.modality!r} is nothing that an encoder reads here: use {', '.join(FAMILIES)}"
+        raise ConfigurationError("model import", [Problem("--modality", why)])
     problems = _place_problems(wanted)
     source, more = find_source(wanted.path, wanted.modality)
     problems += more

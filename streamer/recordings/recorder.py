@@ -15,6 +15,7 @@ from typing import Literal
 from streamer.broker import Broker, Consumer, Message, TopicPartition
 from streamer.errors import ConfigurationError, PayloadError, Problem, RefusedUseError
 from streamer.event_time import Clock
+from streamer.modality import check_declared
 from streamer.payloads import SCHEMA_HEADER, Keyed, decode
 from streamer.recordings.recording import End, RecordingWriter
 from streamer.topology.topology import Topology
@@ -86,13 +87,15 @@ class Gatekeeper:
             payload = self._payload(message)
         except PayloadError:
             return "undecodable"
-        return None if payload.may_be_recorded(self.agreed.get(message.key, [])) else "not_agreed"
+        modality = self.topology.modality_of(message.topic)
+        return None if payload.may_be_recorded(self.agreed.get(message.key, []), modality) else "not_agreed"
 
     def _payload(self, message: Message) -> Keyed:
         """A record's payload; one of another session than its key says is nobody's."""
         topic = self.topology.topics[message.topic]
         schema = (dict(message.headers).get(SCHEMA_HEADER) or b"").decode(errors="replace") or None
         payload = decode(message.value, topic.type, schema)
+        check_declared(payload, self.topology.modalities)
         if str(getattr(payload, topic.key)).encode() != message.key:
             raise PayloadError("undecodable", f"the record key is not the {topic.key}")
         return payload

@@ -8,6 +8,7 @@ from typing import Any
 from streamer.broker import Message
 from streamer.brokers.partitioner import partition_for
 from streamer.errors import PayloadError
+from streamer.modality import check_declared
 from streamer.operator import Context
 from streamer.payloads import SCHEMA_HEADER, TICK_HEADER, TRACE_HEADER, Keyed, SessionKeyed, Tick, decode
 from streamer.records import Origin, Record
@@ -44,6 +45,7 @@ def to_record(
     schema = headers.get(SCHEMA_HEADER, b"").decode(errors="replace") or None
     try:
         payload = decode(message.value, payloads[message.topic], schema)
+        check_declared(payload, context.modalities)
         _check_time(payload, message, max_skew_ms)
         if isinstance(payload, SessionKeyed):
             _check_key(payload, message, partitions, context)

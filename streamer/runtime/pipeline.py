@@ -76,7 +76,7 @@ class Pipeline:
             raise ConfigurationError(
                 "--only", [Problem(name, f"no such operator; there are {known}") for name in unknown]
             )
-        self._topology, self._broker, self._settings = topology, broker, settings
+        self.topology, self._broker, self._settings = topology, broker, settings
         self._closing = asyncio.Event()
         self.names = tuple(name for name in topology.operators if not only or name in only)
         self.runners: list[Runner] = []
@@ -87,7 +87,10 @@ class Pipeline:
             tables: dict[str, dict[str, Any]] = {table: {} for table in spec.tables}
             own = logging.getLogger(f"streamer.{name}")
             audits = AUDIT in topology.topics
-            context = Context(name, settings, clock or SystemClock(), log=own, tables=tables, audits=audits)
+            context = Context(
+                name, settings, clock or SystemClock(), log=own, tables=tables, audits=audits,
+                modalities=topology.modalities,
+            )  # fmt: skip
             self._contexts.append(context)
             if spec.host == "faust" and faust is not None:
                 self.hosts.append(faust(spec, context))
@@ -100,12 +103,12 @@ class Pipeline:
         Raises:
             StreamerError: what is missing, and what to do.
         """
-        await self._broker.ensure_topics(self._topology.topic_specs())
+        await self._broker.ensure_topics(self.topology.topic_specs())
         hosts = (*self.runners, *self.hosts)
         opened = await asyncio.gather(*(host.open() for host in hosts), return_exceptions=True)
         failures = [error for error in opened if error is not None]
         try:
-            await note_start(self._broker, self._topology, self._settings, self._contexts, failures)
+            await note_start(self._broker, self.topology, self._settings, self._contexts, failures)
         except BaseException:
             await self.stop()
             raise

@@ -54,7 +54,7 @@ class Windowed:
     def __init__(self, operator: WindowOperator, spec: OperatorSpec, context: Context) -> None:
         self._operator, self._context = operator, context
         self._spec = spec.window or WindowSpec()
-        self._half_life_ms = spec.half_life_ms
+        self._half_life_ms = {name: int(modality.half_life) for name, modality in context.modalities.items()}
         self._attempts = Attempts(spec.on_failure, context)
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._buckets: dict[str, _Bucket] = {}

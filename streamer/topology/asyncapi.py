@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from streamer.payloads import SCHEMA_HEADER, TRACE_HEADER, schema_name
+from streamer.payloads import MODALITY_MARK, SCHEMA_HEADER, TRACE_HEADER, schema_name
 from streamer.topology.topology import Topic, Topology
 
 CONTENT_TYPE = "application/msgpack"
+CONTRACT_VERSION = "1.0.0"
 _BINDING_VERSION = "0.5.0"
 _TRACEPARENT = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 _DESCRIPTION = """\
@@ -40,7 +42,7 @@ def asyncapi(topology: Topology) -> dict[str, Any]:
     topics = topology.topics.values()
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": topology.app, "version": f"{topology.version}.0.0", "description": _DESCRIPTION},
+        "info": {"title": topology.app, "version": CONTRACT_VERSION, "description": _DESCRIPTION},
         "defaultContentType": CONTENT_TYPE,
         "channels": {topic.name: _channel(topic, topology) for topic in topics},
         "operations": dict(_operation(topic) for topic in topics),
@@ -104,18 +106,21 @@ def _key(topic: Topic) -> dict[str, Any]:
 def _schemas(topology: Topology) -> dict[str, Any]:
     kinds = {topic.payload: topic.type for topic in topology.topics.values()}
     _, schemas = msgspec.json.schema_components(list(kinds.values()), ref_template="#/components/schemas/{name}")
-    return {name: _draft_07(schema) for name, schema in sorted(schemas.items())}
+    names = sorted(topology.modalities)
+    return {name: _draft_07(schema, names) for name, schema in sorted(schemas.items())}
 
 
-def _draft_07(schema: Any) -> Any:
-    """JSON Schema 2020-12 as msgspec writes it to draft 07, with bytes as what they are on the wire."""
+def _draft_07(schema: Any, modalities: Sequence[str]) -> Any:
+    """JSON Schema 2020-12 as msgspec writes it to draft 07; bytes and modalities as what they are on the wire."""
     if isinstance(schema, list):
-        return [_draft_07(inner) for inner in schema]
+        return [_draft_07(inner, modalities) for inner in schema]
     if not isinstance(schema, dict):
         return schema
+    if MODALITY_MARK in schema:
+        return {"enum": list(modalities)}
     if schema.get("contentEncoding") == "base64":
         return {"type": "string", "format": "binary", "description": "Bytes: MessagePack bin."}
-    told = {key: _draft_07(inner) for key, inner in schema.items()}
+    told = {key: _draft_07(inner, modalities) for key, inner in schema.items()}
     if "prefixItems" in told:
         told["items"] = told.pop("prefixItems")
         told["additionalItems"] = False

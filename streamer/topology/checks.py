@@ -7,8 +7,9 @@ import inspect
 import pkgutil
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,9 +18,9 @@ from streamer import payloads as runtime_payloads
 from streamer.errors import ConfigurationError
 from streamer.event_time import Duration
 from streamer.operator import OperatorClass, Window, find_operator
-from streamer.payloads import AuditEntry, DeadLetter, Keyed, LateRecord, Refusal, SessionKeyed, WorkerReport
+from streamer.payloads import AuditEntry, DeadLetter, Keyed, LateRecord, Media, Refusal, SessionKeyed, WorkerReport
 from streamer.records import Record
-from streamer.topology.yaml_structs import listed, nearest
+from streamer.topology.yaml_structs import listed, meant, nearest
 from streamer.windowing.evidence import REACH_HALF_LIVES
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def check_topology(topology: Topology, topics: Sequence[str], operators: Sequenc
         yield from _check_queues(spec)
         yield from _check_running(spec)
         yield from _check_window(spec, topology)
+    yield from _check_modalities(topology, topics)
     yield from _check_tables(topology)
     yield from _check_writers(topology)
     yield from _check_runtime_topics(topology, topics)
@@ -53,16 +55,16 @@ def check_topology(topology: Topology, topics: Sequence[str], operators: Sequenc
         yield from _check_cycles(topology)
 
 
-def payload_types(package: str) -> dict[str, type[Keyed]]:
-    """Every payload by its name: the runtime's own and those of `<package>/payloads.py`."""
-    modules = [runtime_payloads, importlib.import_module(f"{package}.payloads")]
+def payload_types(package: str, operators: Iterable[ModuleType] = ()) -> dict[str, type[Keyed]]:
+    """Every payload by its name: the runtime's own, those of `<package>/payloads.py` and those of operators' files."""
+    modules = [runtime_payloads, importlib.import_module(f"{package}.payloads"), *operators]
     kinds = chain.from_iterable(inspect.getmembers(module, inspect.isclass) for module in modules)
-    return {name: kind for name, kind in kinds if issubclass(kind, Keyed) and kind not in (Keyed, SessionKeyed)}
+    return {name: kind for name, kind in kinds if issubclass(kind, Keyed) and kind not in (Keyed, SessionKeyed, Media)}
 
 
 def find_checked(name: str, package: str, note: Callable[[str], None]) -> OperatorClass | None:
     """`find_operator`, with every way an operator's file can be wrong noted instead of raised."""
-    known = {m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)}
+    known = {m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__) if not m.ispkg}
     if name not in known:
         steps = {module for module in known if "_" in module}  # a step's name is a verb and a noun
         note(f"no file {package}/{name}.py{nearest(name, steps)}")
@@ -186,11 +188,9 @@ def _check_window(spec: OperatorSpec, topology: Topology) -> Found:
         yield f"{where}.{'hop' if window.size else 'size'}", "must be longer than 0ms"
     elif window.size % window.hop:
         yield f"{where}.hop", f"{window.hop} does not divide size {window.size}"
-    for i, modality in enumerate(sorted(window.rule.sparse)):
-        if spec.half_life_ms and modality not in spec.half_life_ms:
-            yield f"{where}.sparse[{i}]", f"no modality {modality}{nearest(modality, spec.half_life_ms)}"
-    if spec.half_life_ms:
-        reach = Duration(REACH_HALF_LIVES * max(spec.half_life_ms.values()))
+    longest_half_life_ms = max(topology.half_life_ms().values(), default=0)
+    if longest_half_life_ms:
+        reach = Duration(REACH_HALF_LIVES * longest_half_life_ms)
         if window.rule.idle_after > reach + window.size:
             longest = Duration(reach + window.size)
             yield f"{where}.idle_after", f"{window.rule.idle_after} is longer than reach + size = {longest}"
@@ -211,6 +211,22 @@ def _check_window(spec: OperatorSpec, topology: Topology) -> Found:
     if source and source.retention_ms is not None and source.retention_ms < 2 * window.horizon:
         needed = Duration(2 * window.horizon)
         yield f"topics.{source.name}.retention", f"must be {needed} or more: {spec.name} recovers by re-reading it"
+
+
+def _check_modalities(topology: Topology, topics: Sequence[str]) -> Found:
+    for name, modality in topology.modalities.items():
+        if modality.topic is not None and modality.topic not in topics:
+            yield f"modalities.{name}.topic", f"no topic {modality.topic}{nearest(modality.topic, topics)}"
+    for spec in topology.operators.values():
+        sensed = spec.found.modality
+        if sensed is None:
+            continue
+        where = f"operators.{spec.name}"
+        if sensed not in topology.modalities:
+            yield where, f"it senses {sensed}, which `modalities` does not declare{meant(sensed, topology.modalities)}"
+        elif (topic := topology.modalities[sensed].topic) not in spec.reads and set(spec.reads) <= set(topics):
+            wanted = f"must read {topic}" if topic else f"needs modalities.{sensed}.topic, which it reads"
+            yield f"{where}.reads", f"it senses {sensed}, so it {wanted}"
 
 
 def _check_tables(topology: Topology) -> Found:

@@ -13,13 +13,17 @@ import msgspec
 
 from streamer.errors import ConfigurationError
 from streamer.event_time import Duration
+from streamer.modality import Modality
 from streamer.payloads import Keyed, SessionKeyed
 from streamer.topology.checks import check_topology, find_checked, payload_types
 from streamer.topology.topology import Batch, OnFailure, OperatorSpec, Positive, Queue, Topic, Topology
+from streamer.topology.upgrade import upgraded
 from streamer.topology.yaml_places import YamlTree, read_yaml
 from streamer.topology.yaml_structs import StructReader, nearest, place
 from streamer.windowing.closing_rule import ClosingRule
 from streamer.windowing.windows import WindowSpec
+
+VERSION = 2
 
 
 class Name(str):
@@ -43,14 +47,13 @@ class _WindowEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lateness: Duration = ClosingRule().lateness
     idle_after: Duration = ClosingRule().idle_after
     max_open: Duration = ClosingRule().max_open
-    sparse: tuple[str, ...] = ()
     provisional: str | None = None
     max_skew: Duration = WindowSpec().max_skew
     max_delay: Duration = WindowSpec().max_delay
     horizon: Duration = WindowSpec().horizon
 
-    def spec(self) -> WindowSpec:
-        rule = ClosingRule(self.lateness, self.idle_after, self.max_open, frozenset(self.sparse))
+    def spec(self, sparse: frozenset[str]) -> WindowSpec:
+        rule = ClosingRule(self.lateness, self.idle_after, self.max_open, sparse)
         return WindowSpec(self.size, self.hop, rule, self.provisional, self.max_skew, self.max_delay, self.horizon)
 
 
@@ -78,29 +81,36 @@ class _OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: Literal[1]
+    version: Literal[2]
     app: Name
     partitions: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     topics: dict[Name, _TopicEntry]
     operators: dict[str, _OperatorEntry]
+    modalities: dict[Name, Modality] = {}
 
 
 def load_topology(path: Path | str, *, package: str = "operators") -> Topology:
     """A topology file to a checked Topology; operators and payloads are looked up by name in `package`.
 
+    A payload is found in `<package>/payloads.py` or beside the operator that reads it. Files of version 1 are read too.
+
     Raises:
         ConfigurationError: every problem found, each with its path in the file, its line and the nearest known name.
     """
     path = Path(path)
-    tree = read_yaml(path)
+    tree = upgraded(read_yaml(path))
     reader = StructReader(tree.lines)
     reader.problems.extend(tree.problems)
     file = reader.read(_File, tree.value, "")
     partitions = reader.at(int, "partitions") or 1
-    topics = _topics(reader, _names(tree, "topics"), partitions, payload_types(package))
-    operators = _operators(reader, _names(tree, "operators"), package)
-    app = file.app if file else ""
-    topology = Topology(path, 1, app, partitions, MappingProxyType(topics), MappingProxyType(operators))
+    modalities = _modalities(reader, _names(tree, "modalities"))
+    operators = _operators(reader, _names(tree, "operators"), package, modalities)
+    types = payload_types(package, [spec.found.module for spec in operators.values()])
+    topics = _topics(reader, _names(tree, "topics"), partitions, types)
+    topology = Topology(
+        path, VERSION, file.app if file else "", partitions,
+        MappingProxyType(topics), MappingProxyType(operators), MappingProxyType(modalities),
+    )  # fmt: skip
     # a value that could not be read has been reported: its stand-in isn't judged
     checks = check_topology(topology, _names(tree, "topics"), _names(tree, "operators"))
     for where, message in [problem for problem in checks if not reader.spoiled(problem[0])]:
@@ -113,6 +123,11 @@ def load_topology(path: Path | str, *, package: str = "operators") -> Topology:
 def _names(tree: YamlTree, section: str) -> tuple[str, ...]:
     value = tree.value.get(section) if isinstance(tree.value, dict) else None
     return tuple(value) if isinstance(value, dict) else ()
+
+
+def _modalities(reader: StructReader, names: Iterable[str]) -> dict[str, Modality]:
+    found = {name: reader.at(Modality, f"modalities.{name}") for name in names}
+    return {name: modality for name, modality in found.items() if modality is not None}
 
 
 def _topics(
@@ -140,7 +155,10 @@ def _topics(
     return topics
 
 
-def _operators(reader: StructReader, names: Iterable[str], package: str) -> dict[str, OperatorSpec]:
+def _operators(
+    reader: StructReader, names: Iterable[str], package: str, modalities: Mapping[str, Modality]
+) -> dict[str, OperatorSpec]:
+    sparse = frozenset(name for name, modality in modalities.items() if modality.sparse)
     operators: dict[str, OperatorSpec] = {}
     for name in names:
         where = f"operators.{name}"
@@ -154,7 +172,7 @@ def _operators(reader: StructReader, names: Iterable[str], package: str) -> dict
         operators[name] = OperatorSpec(
             name, entry.reads, entry.tables, entry.writes, entry.host, entry.batch, entry.queue,
             MappingProxyType(entry.queues),
-            entry.window.spec() if entry.window else None,
+            entry.window.spec(sparse) if entry.window else None,
             entry.delivery, entry.on_failure, params, found,
         )  # fmt: skip
     return operators

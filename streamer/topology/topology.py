@@ -14,6 +14,7 @@ import msgspec
 
 from streamer.broker import TopicSpec
 from streamer.event_time import Duration
+from streamer.modality import Modality
 from streamer.operator import OperatorClass
 from streamer.payloads import Keyed, SessionKeyed
 from streamer.windowing.windows import WindowSpec
@@ -98,12 +99,6 @@ class OperatorSpec:
         provisional = self.window.provisional if self.window else None
         return (self.writes,) if provisional is None else (self.writes, provisional)
 
-    @property
-    def half_life_ms(self) -> Mapping[str, int]:
-        """How fast evidence fades, by modality: the parameter `half_life` of a windowed operator, empty without one."""
-        half_life = getattr(self.params, "half_life", None)
-        return dict(half_life) if isinstance(half_life, Mapping) else {}
-
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -115,6 +110,15 @@ class Topology:
     partitions: int
     topics: Mapping[str, Topic]
     operators: Mapping[str, OperatorSpec]
+    modalities: Mapping[str, Modality]
+
+    def half_life_ms(self) -> dict[str, int]:
+        """By modality, the age in milliseconds at which its evidence weighs half as much."""
+        return {name: int(modality.half_life) for name, modality in self.modalities.items()}
+
+    def modality_of(self, topic: str) -> str | None:
+        """The modality whose topic this is, None where it is no modality's."""
+        return next((name for name, modality in self.modalities.items() if modality.topic == topic), None)
 
     def topic_specs(self) -> list[TopicSpec]:
         """Every topic as the broker should have it."""

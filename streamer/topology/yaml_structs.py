@@ -171,9 +171,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 20 else ""  # noqa: PLR2004 - what fits on two lines
 
 
-def meant(name: str, known: Sequence[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the known name closest to a wrong one, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -206,13 +206,13 @@ def test_a_fused_estimate_that_may_be_below_the_best_single_modality_is_told() -
 
 
 def test_a_benchmark_runs_another_topology_by_its_changes_alone(tmp_path: Path) -> None:
-    changes = ["operators.sense_voice.params.model=other_voice", "operators.fuse_affect.params.reliability.voice=0.85"]
+    changes = ["operators.sense_voice.params.model=other_voice", "modalities.voice.reliability=0.85"]
     changed, before = load_topology(varied(Path("topology.yaml"), changes, tmp_path)), load_topology("topology.yaml")
     assert changed.operators["sense_voice"].params.model == "other_voice"  # type: ignore[attr-defined]
-    assert changed.operators["fuse_affect"].params.reliability == {"face": 0.9, "voice": 0.85, "text": 0.9}  # type: ignore[attr-defined]
+    assert [m.reliability for m in changed.modalities.values()] == [0.9, 0.85, 0.9, None]
     assert changed.operators["rank_items"] == before.operators["rank_items"]
     with pytest.raises(ConfigurationError, match="reliabilty"):
-        load_topology(varied(Path("topology.yaml"), ["operators.fuse_affect.params.reliabilty.voice=1"], tmp_path))
+        load_topology(varied(Path("topology.yaml"), ["modalities.voice.reliabilty=1"], tmp_path))
     for wrong in ("operators.sense_voice", "version.minor=2"):
         with pytest.raises(ConfigurationError, match="write it as"):
             varied(Path("topology.yaml"), [wrong], tmp_path)
@@ -317,7 +317,7 @@ async def test_reading_a_log_again_gives_the_finals_of_the_pipeline(
     broker = await simulate({"session": session_events(chat, ["text"])}, text_only, settings)
     theirs = [decode(m.value, AffectEvent) for m in broker.messages("affect_events")]
     log = await observe(chat, text_only, settings)
-    windows = closed_windows(log, spec, fuser)
+    windows = closed_windows(log, text_only, spec, fuser)
     ours = await finals(windows, fuser)
     assert len(theirs) >= 9
     assert [msgspec.structs.replace(e, emitted_at_ms=0) for e in ours] == [
@@ -343,7 +343,7 @@ def test_a_log_is_made_once_and_kept_under_the_name_of_what_it_depends_on(
 def test_what_a_log_depends_on_has_one_name_in_every_process_and_checkout(chat: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from benchmarks.sessions.observed import fingerprint; "
-        "from streamer.topology import load_topology; "
+        "from streamer.topology.reading import load_topology; "
         "print(fingerprint(Path(sys.argv[1]), load_topology(Path('topology.yaml'))))"
     )
     elsewhere = tmp_path / "elsewhere"

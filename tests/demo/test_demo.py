@@ -39,6 +39,7 @@ from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
 CHECKOUT = Path(__file__).parents[2]
+MODALITIES = ("face", "voice", "text")
 RECORDED = Path(__file__).parent / "recorded"
 FOOTER = "Ctrl-C ends"
 
@@ -65,7 +66,7 @@ def board() -> Board:
     """A board that has read one whole run of the demo, as it was recorded from Kafka."""
     finals = _recorded("affect_events", AffectEvent)
     start_ms = finals[0].window_end_ms - story.GRANTED_MS
-    seen = Board(read_titles(), start_ms)
+    seen = Board(read_titles(), start_ms, MODALITIES)
     published = [(e.at_ms, e) for e in _spoken()]
     taken = [(p.emitted_at_ms - start_ms, p) for p in (*finals, *_recorded("ranked_items", RankedList))]
     for at_ms, what in sorted([*published, *taken], key=lambda pair: pair[0]):
@@ -167,7 +168,7 @@ def test_what_is_playing_is_known_and_silence_is_silent() -> None:
 
 def test_plain_lines_tell_chat_consent_states_and_orders_a_handful_a_second(board: Board) -> None:
     assert len(list(Lines(board).new(0))) <= 4
-    lines = Lines(Board(board.titles, board.start_ms))
+    lines = Lines(Board(board.titles, board.start_ms, MODALITIES))
     assert list(lines.new(0)) == ["0:00  no window yet"]
     assert list(lines.new(500)) == []
     texts = [note.text for note in board.notes]
@@ -194,7 +195,7 @@ def test_the_screen_never_exceeds_the_terminal(board: Board, portrait: Portrait,
 
 
 def test_an_empty_board_has_a_screen_and_a_summary_too() -> None:
-    empty = Board(read_titles())
+    empty = Board(read_titles(), modalities=MODALITIES)
     frame = Frame(story.LABEL, 0, story.LENGTH_MS, "", "", "lift", FOOTER)
     assert len(render(empty, frame, 80, 24)) <= 24
     assert len(summary(empty, None)) == 5
@@ -321,4 +322,5 @@ async def test_operators_that_cannot_start_say_why(tmp_path: Path) -> None:
 def test_credits_name_every_borrowed_file() -> None:
     said = (CHECKOUT / "demo" / "README.md").read_text(encoding="utf-8")
     assert all(word in said for word in ("NASA", "scikit-image", "public domain", "EmoDB", "CC0"))
-    assert json.loads((CHECKOUT / "demo" / "catalogue.jsonl").read_text(encoding="utf-8").splitlines()[0])["provenance"]
+    catalogue = (CHECKOUT / "demo" / "catalogue" / "catalogue.jsonl").read_text(encoding="utf-8")
+    assert json.loads(catalogue.splitlines()[0])["provenance"]

@@ -21,6 +21,7 @@ from streamer.event_time import ManualClock
 from streamer.operator import Context, Piece, Window
 from streamer.payloads import encode
 from streamer.settings import load_settings
+from tests.shipped import MODALITIES
 
 UNIFORM = dict.fromkeys(EMOTIONS, 1 / len(EMOTIONS))
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -278,8 +279,12 @@ def a_window(*observations: Observation, weight: float = 0.9) -> Window:
     return Window("s", 0, 2000, True, 2150, 0, pieces, newest, frozenset(newest), 1910, 7)
 
 
+def fuser(params: Params) -> FuseAffect:
+    return FuseAffect(params, Context("fuse_affect", load_settings(), ManualClock(2200), modalities=MODALITIES))
+
+
 async def an_event(*observations: Observation, weight: float = 0.9, **params: Any) -> AffectEvent:
-    operator = FuseAffect(Params(**params), Context("fuse_affect", load_settings(), ManualClock(2200)))
+    operator = fuser(Params(**params))
     await operator.open()
     try:
         return (await operator.fuse([a_window(*observations, weight=weight)]))[0]
@@ -318,7 +323,7 @@ async def test_a_modality_without_consent_is_told_apart_from_an_absent_one() -> 
 
 
 async def test_an_event_is_the_same_alone_and_in_a_batch_but_for_when_it_was_sent() -> None:
-    operator = FuseAffect(Params(), Context("fuse_affect", load_settings(), ManualClock(2200)))
+    operator = fuser(Params())
     await operator.open()
     windows = [a_window(an_observation("face", leaning(n))) for n in SEVEN]
     together = await operator.fuse(windows)
@@ -340,7 +345,7 @@ async def test_intents_of_messages_are_averaged_as_heavy_as_their_evidence() -> 
     rest = an_observation("text", leaning("fear", 0.6, EMOTIONS), source_id="y", intents={"none": 1.0})
     window = a_window(leave, rest, silent, an_observation("face", leaning("fear")))
     pieces = tuple(replace(p, weight=w) for p, w in zip(window.pieces, (0.3, 0.1, 0.8, 0.9), strict=True))
-    operator = FuseAffect(Params(), Context("fuse_affect", load_settings(), ManualClock(2200)))
+    operator = fuser(Params())
     await operator.open()
     (event,) = await operator.fuse([replace(window, pieces=pieces)])
     assert event.intents == dict.fromkeys(INTENTS, 0.0) | {"leave": 0.675, "none": 0.325}

@@ -25,6 +25,7 @@ from streamer.records import Origin, Record
 from streamer.runtime.pipeline import Pipeline
 from streamer.settings import load_settings
 from streamer.topology.reading import load_topology
+from tests.shipped import MODALITIES
 
 AT_MS = 1_790_000_000_000
 TOPOLOGY = load_topology(Path(__file__).parents[2] / "topology.yaml")
@@ -250,7 +251,8 @@ async def fused(*said: tuple[Observation, float]) -> AffectEvent:
     pieces = tuple(Piece(o, weight, own=True, offset=n) for n, (o, weight) in enumerate(said))
     newest = {str(o.modality): o.end_ms for o, _ in said}
     window = Window("s", 0, 2000, True, 2150, 0, pieces, newest, frozenset(), 2000, 7)
-    operator = FuseAffect(FuseParams(), Context("fuse_affect", load_settings(), ManualClock(2200)))
+    context = Context("fuse_affect", load_settings(), ManualClock(2200), modalities=MODALITIES)
+    operator = FuseAffect(FuseParams(), context)
     await operator.open()
     return (await operator.fuse([window]))[0]
 

@@ -19,6 +19,7 @@ from streamer.records import Origin, Record
 from streamer.runtime.tables import Tables
 from streamer.settings import load_settings
 from streamer.topology.reading import load_topology
+from tests.shipped import MODALITIES
 
 AT = 1_000_000
 
@@ -49,7 +50,10 @@ class Desk:
     async def start_again(self) -> list[Any]:
         """Another worker takes over: what it writes because of the tables as they are."""
         tables: dict[str, dict[str, Any]] = {"consents": {}, "controls": {}}
-        self.context = Context("sense_text", load_settings(context="research"), self.clock, tables=tables, audits=True)
+        self.context = Context(
+            "sense_text", load_settings(context="research"), self.clock, tables=tables, audits=True,
+            modalities=MODALITIES,
+        )  # fmt: skip
         self.gate = Gate(self.context, "text")
         self.gate.open()
         self.tables = Tables(self.broker, {"consents": Consent, "controls": Control}, 4, self.context, self.gate)

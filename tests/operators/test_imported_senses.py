@@ -31,6 +31,7 @@ from streamer.errors import ModelError, RefusedUseError
 from streamer.operator import Context
 from streamer.settings import load_settings
 from tests.operators import test_sense_face, test_sense_text, test_sense_voice
+from tests.shipped import MODALITIES
 from tests.tiny_encoders import labelled
 
 TINY = Path(__file__).parents[1] / "tiny_encoders"
@@ -181,12 +182,13 @@ async def test_fusion_divides_out_what_an_import_said_of_its_training_labels(tmp
     spec = import_model(
         Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, prior=shares, threads=1)
     ).spec
-    fuser = FuseAffect(FuseParams(), Context("fuse_affect", load_settings(models=tmp_path)))
+    fuser = FuseAffect(FuseParams(), Context("fuse_affect", load_settings(models=tmp_path), modalities=MODALITIES))
     await fuser.open()
     assert fuser._priors[spec.id]["happiness"] == 0.5  # noqa: SLF001 - what fusion will use
     (tmp_path / "mine" / "model.json").write_text("{}")
     with pytest.raises(ModelError, match="models/mine/model.json"):
-        await FuseAffect(FuseParams(), Context("fuse_affect", load_settings(models=tmp_path))).open()
+        context = Context("fuse_affect", load_settings(models=tmp_path), modalities=MODALITIES)
+        await FuseAffect(FuseParams(), context).open()
 
 
 def test_a_topology_that_names_it_turns_a_chat_into_events_of_that_model(

@@ -44,6 +44,8 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CountLetters:
     """Counts the letters of each word."""
 
+    modality = "keys"
+
     def __init__(self, params: Params, context: Context) -> None:
         self.params, self._context = params, context
 

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamer.event_time import Duration
 from streamer.operator import Context, Window
 from tests.tiny_operators.payloads import Count, Total
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How fast a count fades."""
-
-    half_life: dict[str, Duration] = {}
+    """None."""
 
 
 class SumCounts:

@@ -13,8 +13,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-HELP = "print what was decided, oldest first"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whose entries, of which kind, how printed."""

@@ -12,8 +12,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-HELP = "run the embedded Kafka by itself"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which topology's topics, where to listen, where to keep records."""

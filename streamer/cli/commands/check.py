@@ -9,8 +9,6 @@ from streamer.cli.arguments import add_topology
 from streamer.runtime.audit_trail import AUDIT, NONE_KEPT
 from streamer.topology.reading import load_topology
 
-HELP = "judge the topology: all its problems at once"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Only which topology."""

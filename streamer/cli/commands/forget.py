@@ -18,8 +18,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-HELP = "erase a person; say what can't be, until when"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whom, in which recordings too, and whether to ask."""

@@ -9,8 +9,6 @@ from streamer.cli.arguments import add_topology
 from streamer.topology.mermaid import mermaid
 from streamer.topology.reading import load_topology
 
-HELP = "print the topology as a Mermaid picture"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Only which topology."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from streamer.cli.terminal import say
 from streamer.settings import load_settings
 
-HELP = "an ONNX or a Hugging Face folder, for the topology to name"
 IMPORTER = "operators.model_import.folder"
 """Found by its name, as operators are: the runtime knows that models can be imported, and nothing of what they read."""
 
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, what it reads, what its classes mean, and items to calibrate and test it on."""
     parser.add_argument("path", type=Path, metavar="PATH", help="a file.onnx, or a folder with config.json and weights")
     parser.add_argument("--name", required=True, help="what the topology will call it, such as my_face")
-    parser.add_argument("--modality", required=True, choices=["face", "voice", "text"], help="what it reads")
+    parser.add_argument("--modality", required=True, help="what it reads: face, voice or text")
     labels = "its classes' emotions, in their order where config.json names none; none leaves a class out"
     parser.add_argument("--labels", default="", metavar="LABEL=EMOTION,...", help=labels)
     parser.add_argument("--label-map", type=Path, metavar="FILE", help="the same as a JSON map")

@@ -17,8 +17,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-HELP = "write topics to a file that replay reads"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, which topics, from when until when, and whether media too."""

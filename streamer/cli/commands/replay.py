@@ -19,9 +19,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-HELP = "publish a session folder, a media file or a recording"
-ALLOWED = ("face", "voice", "text", "behaviour")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to replay, how fast, and what its person allows."""
@@ -30,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "media.mkv + chat.jsonl, any media file, or a recording (*.affectlog)"
     parser.add_argument("path", type=Path, metavar="DIR|FILE", help=what)
     parser.add_argument("--speed", choices=["1", "max"], default="1", help="at the recorded pace, or in memory")
-    allowed = "what the person allows: all, or of face,voice,text,behaviour"
+    allowed = "what the person allows: all, or of the topology's modalities, as face,text"
     parser.add_argument("--consent", metavar="LIST", help=allowed)
     parser.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
@@ -48,21 +45,23 @@ def run(args: argparse.Namespace) -> int:
     if args.only or args.finish:
         raise ConfigurationError("replay", [Problem("--only, --finish", f"go with a recording (*{SUFFIX})")])
     topology, settings = topology or load_topology(default_topology()), read_settings()
-    consent, session = _granted(args.consent), args.session or args.path.stem
+    consent, session = _granted(args.consent, topology), args.session or args.path.stem
     if args.path.is_dir() and (args.path / "consents.jsonl").exists():
         if consent:
             say(f"{args.path / 'consents.jsonl'} says what is allowed; --consent is left aside")
     elif not consent:
-        say(f"no consent: the operators will refuse to read this session; add --consent all, or of {','.join(ALLOWED)}")
+        names = ",".join(topology.modalities)
+        say(f"no consent: the operators will refuse to read this session; add --consent all, or of {names}")
     if args.speed == "max":
         return asyncio.run(_replay_max(args.path, session, consent, topology, settings, args.out))
     return asyncio.run(_replay(args.path, session, consent, topology, settings))
 
 
-def _granted(listed: str | None) -> list[str]:
-    names = list(ALLOWED) if listed == "all" else [] if listed in (None, "none") else str(listed).split(",")
-    why = f"no modality; there are {', '.join(ALLOWED)}, or all"
-    unknown = [Problem(repr(name), why) for name in names if name not in ALLOWED]
+def _granted(listed: str | None, topology: Topology) -> list[str]:
+    declared = list(topology.modalities)
+    names = declared if listed == "all" else [] if listed in (None, "none") else str(listed).split(",")
+    why = f"no modality; there are {', '.join(declared)}, or all"
+    unknown = [Problem(repr(name), why) for name in names if name not in declared]
     if unknown:
         raise ConfigurationError("--consent", unknown)
     return names

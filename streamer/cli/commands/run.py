@@ -15,8 +15,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import OperatorSpec, Topology
 
-HELP = "run the operators until Ctrl-C"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which topology, and which of its operators."""

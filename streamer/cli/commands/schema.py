@@ -9,8 +9,6 @@ from streamer.cli.arguments import add_topology
 from streamer.topology.asyncapi import asyncapi_json
 from streamer.topology.reading import load_topology
 
-HELP = "print its topics and payloads as AsyncAPI 3"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Only which topology."""

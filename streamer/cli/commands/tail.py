@@ -17,7 +17,6 @@ from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-HELP = "print a topic's records, decoded"
 TAIL_BATCH = 500
 TAIL_BEST = 3
 

@@ -24,7 +24,7 @@ from kernels.intents import named
 from operators import consent as gate
 from operators import fuse_affect, sense_face
 from operators.consent import Gate, Verdict
-from operators.payloads import ALL_MODALITIES, VideoFrame
+from operators.payloads import VideoFrame
 from operators.rank_items import RankItems
 from operators.sense_face import SenseFace
 from operators.sense_text import SenseText
@@ -202,7 +202,7 @@ async def duty_expressions_only_holds_to_the_end(platform: Platform, session: st
     await platform.consent(session, expressions_only=True)
     assert set(await platform.media(session)) == {"face_affect"}  # its smile
     await platform.processed("interactions", done(session, now_ms()))
-    observed = [o for m in ALL_MODALITIES for o in await platform.observations(session, m)]
+    observed = [o for m in platform.pipeline.topology.modalities for o in await platform.observations(session, m)]
     everything = {"presence", "smiling", "speaking", "loudness", "pitch", "rate"}
 
     def tell_everything(finals: list[Any]) -> bool:

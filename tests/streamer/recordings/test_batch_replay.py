@@ -20,7 +20,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from operators.payloads import ChatMessage, Modality, Observation
+from operators.payloads import ChatMessage, Observation
 from streamer.broker import Message, Outgoing
 from streamer.brokers.embedded.local_kafka import LocalKafka, local_kafka
 from streamer.brokers.kafka.broker import KafkaBroker
@@ -56,7 +56,7 @@ class Lived:
     recording: Path
 
 
-def observation(session: str, modality: Modality, at_ms: int, chance: random.Random) -> Observation:
+def observation(session: str, modality: str, at_ms: int, chance: random.Random) -> Observation:
     happy = round(chance.random(), 3)
     return Observation(
         session_id=session, event_time_ms=at_ms, modality=modality, source_id="s", start_ms=at_ms - 250, end_ms=at_ms,
@@ -78,7 +78,7 @@ async def live(broker: KafkaBroker, topology: Topology) -> None:
             if passed_ms > SPEAKING_MS * (n + 1) / SESSIONS:
                 continue
             skew_ms = {1: -700, 2: 400, 3: 9000}.get(n, 0)
-            modality: Modality = chance.choice(("face", "voice", "text"))
+            modality = chance.choice(("face", "voice", "text"))
             late_ms = chance.choice((0, 0, 20, 3500)) if modality != "face" else 0
             seen = observation(f"session-{n}", modality, CLOCK.now_ms() + skew_ms - late_ms, chance)
             batch += [seen] * chance.choice((1, 1, 1, 2))

@@ -29,7 +29,7 @@ from streamer.topology.topology import Topology
 ROOT = Path(__file__).parents[3]
 T = 1_700_000_000_000
 TOPOLOGY = """\
-version: 1
+version: 2
 app: {app}
 partitions: 2
 topics:
@@ -38,6 +38,10 @@ topics:
   {app}_chat:     {{payload: ChatMessage, external: in, retention: 10m}}
   {app}_consents: {{payload: Consent, external: in, compact: true}}
   {app}_controls: {{payload: Control, external: in, compact: true, key: app}}
+modalities:
+  face:  {{topic: {app}_frames, evidence: false}}
+  voice: {{topic: {app}_chunks, evidence: false}}
+  text:  {{topic: {app}_chat, evidence: false}}
 operators: {{}}
 """
 ALL: dict[str, Any] = {"modalities": ["face", "voice", "text"], "disclosed_at_ms": T, "minor": False}

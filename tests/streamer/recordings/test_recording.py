@@ -17,7 +17,7 @@ from streamer.errors import MediaError
 from streamer.recordings.recording import Header, Recording, RecordingWriter, forget_sessions, in_kafka_order
 
 HEADER = Header(
-    app="tiny", partitions=4, topology="version: 1\n", topics={"words": "Word"}, made_at_ms=1, product="affectstream"
+    app="tiny", partitions=4, topology="version: 2\n", topics={"words": "Word"}, made_at_ms=1, product="affectstream"
 )
 SCHEMA = (("schema", b"Word/1"),)
 SMALL = [Message("words", n % 4, n, 1000 + n, b"s%d" % (n % 3), b"\x80" * n, SCHEMA) for n in range(12)]

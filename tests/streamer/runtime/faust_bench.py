@@ -23,7 +23,7 @@ from streamer.settings import load_settings
 from streamer.topology.topology import OperatorSpec, Topology
 
 TOPOLOGY = """
-version: 1
+version: 2
 app: alone
 partitions: 4
 topics:
@@ -37,6 +37,11 @@ topics:
   ranked_items:    {payload: RankedList,   external: out, retention: 10m}
   worker_reports:  {payload: WorkerReport, external: out, retention: 10m, key: worker}
   dead_letters:    {payload: DeadLetter,   external: out, retention: 10m, key: key}
+modalities:
+  face:      {evidence: false}
+  voice:     {evidence: false}
+  text:      {evidence: false}
+  behaviour: {evidence: false}
 operators:
   rank_items:
     host: faust

@@ -17,7 +17,7 @@ from tests.tiny_operators.payloads import Word
 
 START = 1_000_000
 TINY = """\
-version: 1
+version: 2
 app: tiny
 partitions: 2
 topics:
@@ -28,6 +28,8 @@ topics:
   late_records:   {payload: LateRecord, external: out, key: key}
   dead_letters:   {payload: DeadLetter, external: out, key: key}
   worker_reports: {payload: WorkerReport, external: out, key: worker}
+modalities:
+  keys: {half_life: 1s, evidence: false}
 operators:
   stumble:
     reads: [words]
@@ -39,7 +41,6 @@ operators:
     reads: [counts]
     writes: totals
     window: {size: 2s, hop: 500ms, provisional: totals_live}
-    params: {half_life: {keys: 1s}}
 """
 
 

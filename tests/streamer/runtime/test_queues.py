@@ -38,7 +38,7 @@ async def test_queue_all_overrides_every_policy(tmp_path: Path) -> None:
 
 
 TWO_INPUTS = """\
-version: 1
+version: 2
 app: tiny
 partitions: 2
 topics:

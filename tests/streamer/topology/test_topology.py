@@ -30,7 +30,7 @@ SHIPPED = Path(__file__).parents[3] / "topology.yaml"
 PACKAGE = "tests.tiny_operators"
 
 TINY = """\
-version: 1
+version: 2
 app: tiny
 partitions: 2
 topics:
@@ -41,6 +41,8 @@ topics:
   totals_live:   {payload: Total, external: out}
   late_records:  {payload: LateRecord, external: out, key: key}
   dead_letters:  {payload: DeadLetter, external: out, key: key}
+modalities:
+  keys: {topic: words, half_life: 6s, evidence: false, sparse: true}
 operators:
   count_letters:
     reads: [words]
@@ -52,10 +54,9 @@ operators:
   sum_counts:
     reads: [counts]
     writes: totals
-    window: {size: 2s, hop: 500ms, sparse: [keys], provisional: totals_live}
+    window: {size: 2s, hop: 500ms, provisional: totals_live}
     delivery: at_least_once
     on_failure: {retries: 1, then: stop}
-    params: {half_life: {keys: 6s}}
 """
 
 
@@ -76,7 +77,7 @@ def problems_of(text: str, folder: Path) -> dict[str, str]:
 
 def test_a_right_file_becomes_typed_values(tmp_path: Path) -> None:
     topology = load(TINY, tmp_path)
-    assert (topology.version, topology.app, topology.partitions) == (1, "tiny", 2)
+    assert (topology.version, topology.app, topology.partitions) == (2, "tiny", 2)
     assert topology.topics["words"].type is Word
     assert topology.topics["words"].keyed_by_session
     assert not topology.topics["settings"].keyed_by_session
@@ -92,14 +93,17 @@ def test_a_right_file_becomes_typed_values(tmp_path: Path) -> None:
     assert counter.outputs == ("counts",)
     summer = topology.operators["sum_counts"]
     assert summer.outputs == ("totals", "totals_live")
-    assert summer.half_life_ms == {"keys": 6000}
+    assert topology.half_life_ms() == {"keys": 6000}
+    assert topology.modality_of("words") == "keys"
+    assert topology.modality_of("counts") is None
+    assert summer.window is not None
+    assert summer.window.rule.sparse == {"keys"}
     assert (summer.on_failure.retries, summer.on_failure.then) == (1, "stop")
     assert topology.writers("counts") == ["count_letters"]
 
 
 def test_what_is_left_out_has_the_defaults_of_the_design(tmp_path: Path) -> None:
-    text = TINY.replace("sparse: [keys], provisional: totals_live", "provisional: totals_live")
-    window = load(text, tmp_path).operators["sum_counts"].window
+    window = load(TINY.replace(", sparse: true", ""), tmp_path).operators["sum_counts"].window
     assert window is not None
     rule = window.rule
     assert (rule.lateness, rule.idle_after, rule.max_open, rule.sparse) == (150, 1000, 5000, frozenset())
@@ -144,6 +148,8 @@ topics:
   counts:   {payload: Count, retention: 10m, partitions: 4}
   letters:  {payload: Count}
   dead_letters: {payload: DeadLetter, external: out, key: key}
+modalities:
+  keys: {topic: words, half_life: 6s, evidence: false, sparse: true}
 operators:
   count_letters:
     reads: [word]
@@ -199,16 +205,16 @@ BAD_FILES = {
     "binary": (bytes(range(256)), "not UTF-8"),
     "control characters": (b"version: \x00", "not YAML"),
     "not YAML": (b"version: [1, 2\napp: x: y", "not YAML"),
-    "a list": (b"- version: 1\n", "must be a mapping, not a list"),
+    "a list": (b"- version: 2\n", "must be a mapping, not a list"),
     "a word": (b"hello\n", "must be a mapping, not 'hello'"),
-    "two documents": (b"version: 1\n---\nversion: 1\n", "not YAML"),
+    "two documents": (b"version: 2\n---\nversion: 2\n", "not YAML"),
     "an alias": (b"version: &v 1\napp: *v\n", "aliases are not used here"),
     "a Python object": (b"version: !!python/object:os.system {}\n", "is missing"),
     "a tag": (b"version: !thing 1\napp: tiny\n", "can't be read as !thing"),
     "nested without end": (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
     "huge": (b"#" * (1024 * 1024 + 1), "is larger than"),
     "keys that aren't names": (b"? [a, b]\n: 1\n", "a key must be a name"),
-    "all sections empty": (b"version: 1\napp: tiny\npartitions: 1\ntopics:\noperators:\n", "not empty"),
+    "all sections empty": (b"version: 2\napp: tiny\npartitions: 1\ntopics:\noperators:\n", "not empty"),
 }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from kernels import fusion
 from kernels.emotions import EMOTIONS
 from kernels.intents import INTENTS
-from operators.payloads import ALL_MODALITIES, MODALITIES, AffectEvent, ModalityReading, Observation
+from operators.payloads import AffectEvent, ModalityReading, Observation
+from streamer.modality import Modality
 from tests.streamer.windowing.oracle import Final, takes_back
 
 
@@ -19,9 +20,8 @@ def affect_event(
     final: Final,
     payloads: Mapping[int, Observation],
     priors: Mapping[str, Mapping[str, float]],
+    modalities: Mapping[str, Modality],
     *,
-    reliability: Mapping[str, float] | None = None,
-    sharpness: Mapping[str, float] | None = None,
     prior: Mapping[str, float] | None = None,
     abstain_below: float = 0.2,
 ) -> AffectEvent:
@@ -31,24 +31,23 @@ def affect_event(
         final: from `finals_of`.
         payloads: the log's observations by offset.
         priors: each model's training prior by its id, `{s.id: s.prior for s in engines.all_specs()}`.
-        reliability: by modality; the operator's default where it is None or lacks one.
-        sharpness: the same.
+        modalities: those that the topology declares, by name.
         prior: the deployment's, uniform for an emotion that it lacks.
         abstain_below: an estimate whose likeliest emotion has less is withheld.
     """
-    reliability = {"face": 0.9, "voice": 0.8, "text": 0.9, **(reliability or {})}
-    sharpness = {"face": 2.8, "voice": 1.0, "text": 2.1, **(sharpness or {})}
     used = [(payloads[offset], weight, own) for offset, weight, own in final.evidence]
     weighed = sorted(used, key=lambda one: (one[0].end_ms, one[0].start_ms, one[0].modality, one[0].source_id))
     experts: dict[str, fusion.Expert] = {}
-    for modality in MODALITIES:
-        readings = [_reading(o, w, priors) for o, w, _ in weighed if o.modality == modality and o.emotions]
-        expert = fusion.expert(readings, reliability[modality], sharpness[modality])
+    for name, modality in modalities.items():
+        if not modality.evidence or modality.reliability is None:
+            continue
+        readings = [_reading(o, w, priors) for o, w, _ in weighed if o.modality == name and o.emotions]
+        expert = fusion.expert(readings, modality.reliability, modality.sharpness)
         if expert is not None:
-            experts[modality] = expert
+            experts[name] = expert
     fused = fusion.fuse(experts, {n: (prior or {}).get(n, 1 / len(EMOTIONS)) for n in EMOTIONS})
     states: dict[str, ModalityReading] = {
-        m: _state(m, final, used, fused) for m in ALL_MODALITIES if m in final.newest_ms
+        m: _state(m, final, used, fused) for m in modalities if m in final.newest_ms
     }
     expressions = {
         name: round(value, 6)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from operators.payloads import Modality, Observation
+from operators.payloads import Observation
 from streamer.event_time import Duration
 from streamer.operator import Window
 from streamer.windowing.closing_rule import ClosingRule
@@ -44,7 +44,7 @@ class Step:
 
     gap_ms: int
     session: int = 0
-    modality: Modality = "face"
+    modality: str = "face"
     lag_ms: int = 20
     source: str = "x"
     kind: Literal["reading", "absent", "withdrawal", "repeat", "tick"] = "reading"

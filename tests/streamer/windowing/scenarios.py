@@ -21,11 +21,11 @@ import pytest
 from hypothesis import strategies as st
 
 from kernels import engines
-from operators import fuse_affect
 from operators.payloads import Observation
 from streamer.broker import Message, Outgoing, TopicPartition
 from streamer.brokers.memory.broker import Disturbance, MemoryBroker
 from streamer.event_time import Duration, ManualClock
+from streamer.modality import Modality
 from streamer.payloads import TICK_HEADER, Keyed, decode, encode, headers_for
 from streamer.runtime import runner as runner_module
 from streamer.runtime.pipeline import Pipeline
@@ -36,13 +36,12 @@ from streamer.topology.topology import Batch, Topology
 from tests.streamer.windowing.oracle import Entry, Final, Reading, Rules, reading_of
 from tests.streamer.windowing.oracle_affect import affect_event
 from tests.streamer.windowing.oracle_logs import START_MS, spec_of
-from tests.tiny_operators import sum_counts
 from tests.tiny_operators.payloads import Count, Total
 
 PARTITIONS = 2
 POISON = b"\xc1"
 TINY = """\
-version: 1
+version: 2
 app: tiny
 partitions: 2
 topics:
@@ -51,12 +50,13 @@ topics:
   late_records:   {payload: LateRecord, external: out, key: key}
   dead_letters:   {payload: DeadLetter, external: out, key: key}
   worker_reports: {payload: WorkerReport, external: out, key: worker}
+modalities:
+  face: {half_life: 1s, evidence: false}
 operators:
   sum_counts:
     reads: [counts]
     writes: totals
     window: {size: 2s, hop: 500ms}
-    params: {half_life: {face: 1s}}
 """
 
 
@@ -73,15 +73,20 @@ class Job:
     def ruled(self, rules: Rules, batch: int, delivery: Any) -> Job:
         """The same under other rules."""
         spec = self.topology.operators[self.operator]
-        half_life: Any = {m: Duration(ms) for m, ms in rules.half_life_ms.items()}
-        params = fuse_affect.Params if self.operator == "fuse_affect" else sum_counts.Params
-        changed = replace(
-            spec, window=spec_of(rules), params=params(half_life=half_life), batch=Batch(batch, Duration(0)),
-            delivery=delivery,
-        )  # fmt: skip
+        changed = replace(spec, window=spec_of(rules), batch=Batch(batch, Duration(0)), delivery=delivery)
+        declared, half_life_ms = self.topology.modalities, rules.half_life_ms
+        modalities = {
+            name: msgspec.structs.replace(
+                declared.get(name, Modality(topic=spec.reads[0], evidence=False)),
+                half_life=Duration(half_life_ms.get(name, 0)),
+            )
+            for name in dict.fromkeys([*declared, *half_life_ms])
+        }
         operators = {**self.topology.operators, self.operator: changed}
         topics = {name: replace(topic, retention_ms=None) for name, topic in self.topology.topics.items()}
-        topology = replace(self.topology, partitions=PARTITIONS, topics=topics, operators=operators)
+        topology = replace(
+            self.topology, partitions=PARTITIONS, topics=topics, operators=operators, modalities=modalities
+        )
         return replace(self, topology=topology)
 
 
@@ -116,11 +121,12 @@ def sums() -> Job:
 def fusion() -> Job:
     """The real operator of the real topology."""
     priors = {spec.id: spec.prior for spec in engines.all_specs()}
+    topology = load_topology(Path(__file__).parents[3] / "topology.yaml")
     return Job(
-        load_topology(Path(__file__).parents[3] / "topology.yaml"),
+        topology,
         "fuse_affect",
         lambda o: o,
-        lambda final, payloads: affect_event(final, payloads, priors),
+        lambda final, payloads: affect_event(final, payloads, priors, topology.modalities),
         Rules().revokes,
     )
 
