@@ -1,1 +1,1 @@
-"""Figures this tree produces: each module is `python -m benchmarks.<name>`."""
+"""Measure accuracy, latency, fault tolerance and memory: `python -m benchmarks.{faults,p95,quality,sessions,soak}`."""

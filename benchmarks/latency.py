@@ -1,4 +1,4 @@
-"""What was sent and what came back, with when, in; latencies out, and what the workers say of their own stages."""
+"""Compute latencies from the times of sent and received records, and stage times and counts from worker reports."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from benchmarks.p95.load import Sent
 from operators.payloads import AffectEvent, RankedList
 from streamer.broker import Broker
 from streamer.event_time import Clock
-from streamer.payloads import DeadLetter, WorkerReport, decode
+from streamer.payloads import WorkerReport, decode
 from streamer.topology.topology import Topology
 
-WATCHED = ("affect_live", "affect_events", "ranked_items", "worker_reports", "late_records", "dead_letters")
+TOPICS = ("affect_live", "affect_events", "ranked_items", "worker_reports")
 POLL_MS = 100
 NOT_DROPS = frozenset(
     {"read", "processed", "written", "finals", "provisionals", "ticks", "withheld", "no_face", "no_speech"}
 )
-"""Counts of a worker report that don't say that a record was dropped or refused."""
+"""Counts of a worker report that are not of dropped or refused records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Milliseconds: quantiles, maximum, how many were measured, and how many were waited for in vain."""
+    """A distribution of durations in ms: quantiles, maximum, number, and how many never ended (`missing`)."""
 
     p50: float
     p95: float
@@ -38,19 +38,18 @@ class Spread:
 
 @dataclass(slots=True)
 class Received:
-    """Everything that came back, each with the Unix milliseconds at which a read_committed consumer had it."""
+    """The records received; events and lists each with the Unix ms at which a read_committed consumer received them."""
 
     affect: list[tuple[int, AffectEvent]] = field(default_factory=list)
     ranked: list[tuple[int, RankedList]] = field(default_factory=list)
     reports: list[WorkerReport] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
 
 
 async def receive(
     topology: Topology, broker: Broker, clock: Clock, ready: asyncio.Event, stop: asyncio.Event
 ) -> Received:
-    """Read what the pipeline writes from now on until `stop`; `ready` is set once nothing more can be missed."""
-    consumer = broker.consumer(WATCHED, group=None, start_at="latest")
+    """Read what the pipeline writes until `stop`; sets `ready` once the consumer is at the end of each topic."""
+    consumer = broker.consumer(TOPICS, group=None, start_at="latest")
     await consumer.start()
     await consumer.end_offsets()
     await consumer.poll(1, POLL_MS)
@@ -69,24 +68,22 @@ async def receive(
                         got.ranked.append((now_ms, payload))
                     case WorkerReport():
                         got.reports.append(payload)
-                    case DeadLetter():
-                        got.letters.append(payload)
     finally:
         await consumer.stop()
     return got
 
 
 def latencies(sent: Mapping[str, Sent], got: Received, from_ms: int) -> dict[str, Spread]:
-    """The four paths, over what was sent at or after `from_ms` (Unix milliseconds).
+    """Measure the four latencies over what was sent at or after `from_ms` (Unix ms).
 
     A frame or chat line has arrived with the first event, provisional or final, whose newest evidence of that modality
-    is not older than it: where it was passed over for a newer one, the wait for that one counts.
+    is not older than it. So the latency of a frame that was dropped for a newer one is that of the newer one.
     """
     frames, chats = [], []
     for session, each in sent.items():
         events = [(at, e) for at, e in got.affect if e.session_id == session]
-        frames.append(_waits([t for t in each.frames if t >= from_ms], _newest(events, "face")))
-        chats.append(_waits([t for t in each.chats if t >= from_ms], _newest(events, "text")))
+        frames.append(_waits([t for t in each.frames if t >= from_ms], _newest_evidence(events, "face")))
+        chats.append(_waits([t for t in each.chats if t >= from_ms], _newest_evidence(events, "text")))
     finals = {e.event_id: at - e.closed_at_ms for at, e in reversed(got.affect) if e.closed_at_ms and e.final}
     recent = {e.event_id for _, e in got.affect if e.closed_at_ms and e.closed_at_ms >= from_ms}
     answered: dict[str, int] = {}
@@ -104,7 +101,7 @@ def latencies(sent: Mapping[str, Sent], got: Received, from_ms: int) -> dict[str
 
 
 def stages(reports: Iterable[WorkerReport], from_ms: int) -> dict[str, dict[str, dict[str, float]]]:
-    """By operator and stage: how many, the count-weighted means of the seconds' p50 and p95, and the maximum, in ms."""
+    """Pool the stages' latencies (ms) by operator: count, count-weighted means of the reports' p50 and p95, maximum."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for report in reports:
         if report.event_time_ms >= from_ms:
@@ -114,7 +111,7 @@ def stages(reports: Iterable[WorkerReport], from_ms: int) -> dict[str, dict[str,
 
 
 def counts(reports: Iterable[WorkerReport], from_ms: int) -> dict[str, dict[str, int]]:
-    """By operator: what its reports counted."""
+    """Sum the counts of the reports by operator."""
     total: dict[str, Counter[str]] = {}
     for report in reports:
         if report.event_time_ms >= from_ms:
@@ -123,33 +120,33 @@ def counts(reports: Iterable[WorkerReport], from_ms: int) -> dict[str, dict[str,
 
 
 def spread(values: Sequence[float], missing: int) -> Spread:
-    """Durations in milliseconds to their quantiles; all 0 where there is none."""
+    """Summarise durations in ms; all 0 where there is none."""
     if not values:
         return Spread(0.0, 0.0, 0.0, 0.0, 0, missing)
     p50, p95, p99 = (round(float(q), 1) for q in np.quantile(values, [0.5, 0.95, 0.99]))
     return Spread(p50, p95, p99, float(max(values)), len(values), missing)
 
 
-def _newest(events: Iterable[tuple[int, AffectEvent]], modality: str) -> list[tuple[int, int]]:
-    """When each event came, and the newest evidence of a modality told by then: both rise."""
-    told: list[tuple[int, int]] = []
+def _newest_evidence(events: Iterable[tuple[int, AffectEvent]], modality: str) -> list[tuple[int, int]]:
+    """When each event with newer evidence of the modality was received, and the event time of that evidence."""
+    updates: list[tuple[int, int]] = []
     for at, event in events:
-        reading = event.modalities.get(modality)
-        newest = reading.newest_ms if reading is not None else None
-        if newest is not None and (not told or newest > told[-1][1]):
-            told.append((at, newest))
-    return told
+        state = event.modalities.get(modality)
+        newest = state.newest_ms if state is not None else None
+        if newest is not None and (not updates or newest > updates[-1][1]):
+            updates.append((at, newest))
+    return updates
 
 
-def _waits(moments: Iterable[int], told: Sequence[tuple[int, int]]) -> tuple[list[float], int]:
-    """How long each moment (rising) waited for the first telling that reaches it, and how many wait still."""
+def _waits(sent_ms: Iterable[int], updates: Sequence[tuple[int, int]]) -> tuple[list[float], int]:
+    """The time from each event time (ascending) to the first update that is not older, and how many have none."""
     waits: list[float] = []
-    missing = place = 0
-    for moment in moments:
-        while place < len(told) and told[place][1] < moment:
-            place += 1
-        if place < len(told):
-            waits.append(told[place][0] - moment)
+    missing = index = 0
+    for at_ms in sent_ms:
+        while index < len(updates) and updates[index][1] < at_ms:
+            index += 1
+        if index < len(updates):
+            waits.append(updates[index][0] - at_ms)
         else:
             missing += 1
     return waits, missing

@@ -1,4 +1,4 @@
-"""This machine and what runs on it, as facts that belong beside a figure."""
+"""Describe the machine, the versions and the models that a measurement depends on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("affectstream", "aiokafka", "faust-streaming", "numpy", "opencv-pyt
 
 
 def describe() -> dict[str, object]:
-    """CPU, cores, memory, load, operating system, versions, and the models with their hashes."""
+    """Collect CPU, cores, memory, load, operating system, versions, and the models with their hashes."""
     load = os.getloadavg()
     return {
         "cpu": _cpu_model(),
@@ -30,7 +30,7 @@ def describe() -> dict[str, object]:
 
 
 def lines(facts: dict[str, object]) -> list[str]:
-    """The same for a person."""
+    """Write the facts of `describe` as lines of text."""
     versions, models = facts["versions"], facts["models"]
     assert isinstance(versions, dict) and isinstance(models, dict)  # noqa: S101, PT018 - describe() made them
     return [

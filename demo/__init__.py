@@ -1,1 +1,1 @@
-"""The demo: `python -m demo`, or `make demo`."""
+"""The demo: a story, a file or a camera played through the real product on this machine; `make demo`."""

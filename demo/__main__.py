@@ -1,4 +1,4 @@
-"""`make demo`: the product at work on this machine, in about a minute. Arguments in, an exit code out."""
+"""The command `python -m demo` (`make demo`): run the product on this machine for about a minute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXIT_INPUT_OUTPUT, EXIT_INTERRUPTED = 74, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; errors go to stderr as `error: ...`, without a traceback."""
+    """Run the demo and return its exit code; errors go to stderr as `error: ...`, without a traceback."""
     parser = argparse.ArgumentParser(
         prog="python -m demo", description="Plays a story, a file or your camera through the product."
     )
@@ -43,22 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> Prepare:
-    """What to play; a file or a camera that can't be used is refused before anything is started."""
+    """Choose what to play; a file or camera that can't be used is refused before Kafka is started."""
     from demo.sources import media_source, story_source
 
     if args.media is not None:
         source = media_source(args.media)
-        return lambda _work, _tell: source
+        return lambda _work, _progress: source
     if args.camera:
         from demo.camera import camera_source
 
         camera = camera_source()
-        return lambda _work, _tell: camera
-    return lambda work, tell: story_source(work / "story", lambda share: tell("story", "composing the story", share))
+        return lambda _work, _progress: camera
+    return lambda work, progress: story_source(
+        work / "story", lambda share: progress("story", "composing the story", share)
+    )
 
 
 async def _until_stopped(prepare: Prepare) -> int:
-    """`show`, cancelled by the first Ctrl-C, SIGTERM or hang-up."""
+    """Run `show` and cancel it on Ctrl-C, SIGTERM or SIGHUP."""
     from demo.show import show
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()

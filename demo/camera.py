@@ -1,6 +1,6 @@
-"""The newcomer's own camera and microphone in, events for `replay` out: asked first, never stored.
+"""Read the user's camera and microphone as events for `replay`, after asking for consent; nothing is stored.
 
-Frames through OpenCV, sound through FFmpeg's input of this system (PyAV). Without one of the two the other is used.
+Frames come through OpenCV, sound through a recording program or FFmpeg's input device (PyAV). One of the two is enough.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LENGTH_MS = 60_000
 FRAME_MS = 100
 WAIT_S = 0.2
 DRIFT_MS = 100
-"""Sound that arrives this far from where its samples say is stamped anew: a device's clock is not ours."""
-HELD_EVENTS = 400
-RECORDER_S = 0.3  # a program without a sound server has ended by then
-BUFFER_BYTES = 3200  # a tenth of a second of sound: no more is waited for
+"""Sound is stamped by counting samples, and anew by the system clock where the two differ by more than this."""
+QUEUED_EVENTS_MAX = 400
+RECORDER_START_S = 0.3  # a recorder without a sound server has ended by then
+BUFFER_BYTES = 3200  # 100 ms of sound, so that decoding doesn't wait for more
 DISCLOSURE_VERSION = "demo-camera-1"
 DISCLOSURE = """
 For a minute this program would look at you through your camera and listen through your microphone, and estimate from
@@ -48,7 +48,7 @@ RECORDERS = (
     ("parec", "--raw", "--format=s16le", f"--rate={SAMPLE_RATE_HZ}", "--channels=1", "--latency-msec=50"),
     ("arecord", "-q", "-t", "raw", "-f", "S16_LE", "-r", str(SAMPLE_RATE_HZ), "-c", "1"),
 )
-"""What desktops record with; tried first, since they know the person's choice of microphone."""
+"""Recording programs of Linux desktops; tried first, since they use the microphone chosen in the settings."""
 ALSA_CONFIGURATION = Path("/usr/share/alsa/alsa.conf")
 
 
@@ -59,10 +59,10 @@ class NoDeviceError(StreamerError):
 
 
 def camera_source(ask: Callable[[str], str] = input) -> Source:
-    """Ask, open the devices, and hand out what they give for a minute.
+    """Ask for consent, open the devices, and return a source that reads them for a minute.
 
     Raises:
-        RefusedUseError: nobody to ask, no consent, or a minor.
+        RefusedUseError: nobody is at a terminal, no consent, or a minor.
         NoDeviceError: no camera and no microphone.
     """
     agree(ask)
@@ -77,15 +77,16 @@ def camera_source(ask: Callable[[str], str] = input) -> Source:
         if why:
             sys.stderr.write(f"going on without: {why}\n")
     capture = Capture(camera, microphone)
-    named = " and ".join(name for name, device in (("camera", camera), ("microphone", microphone)) if device)
-    return Source(f"your {named}", capture.events, LENGTH_MS, lambda _: ("you", "you"), kept=False, stop=capture.stop)
+    devices = " and ".join(name for name, device in (("camera", camera), ("microphone", microphone)) if device)
+    label = f"your {devices}"
+    return Source(label, capture.events, LENGTH_MS, lambda _: ("you", "you"), is_recorded=False, stop=capture.stop)
 
 
 def agree(ask: Callable[[str], str]) -> None:
-    """Say what would be done and go on only after a yes to both questions.
+    """Print the disclosure and ask for age and consent.
 
     Raises:
-        RefusedUseError: anything else.
+        RefusedUseError: nobody is at a terminal, or one of the two answers is not yes.
     """
     if not sys.stdin.isatty() and ask is input:
         raise RefusedUseError("the camera is only used after asking, and nobody is at a terminal to be asked")
@@ -100,10 +101,10 @@ def agree(ask: Callable[[str], str]) -> None:
 
 
 class Recorder:
-    """A recording program's standard output as a container: the part of PyAV's that is used here.
+    """The standard output of a recording program, with the two methods of a PyAV container that are used here.
 
     Raises:
-        OSError: it ended at once, as without a sound server.
+        OSError: the program ended at once, as it does without a sound server.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -112,35 +113,35 @@ class Recorder:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 - ours
         self._stdout = cast("IO[bytes]", self._process.stdout)
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(RECORDER_S)
+            self._process.wait(RECORDER_START_S)
             self._stdout.close()
             raise OSError(f"{command[0]} ended with code {self._process.returncode}")
         options = {"sample_rate": str(SAMPLE_RATE_HZ), "ch_layout": "mono"}
         self._container: Any = av.open(self._process.stdout, format="s16le", options=options, buffer_size=BUFFER_BYTES)
 
     def decode(self, *, audio: int) -> Iterator[Any]:
-        """Frames of sound as they come."""
+        """Yield audio frames as they are recorded."""
         yield from self._container.decode(audio=audio)
 
     def close(self) -> None:
-        """End the program."""
+        """Terminate the program."""
         self._process.terminate()
         self._process.wait()
         self._stdout.close()
 
 
 class Capture:
-    """Two devices read by two threads into one queue; `events` goes on for a minute or until `stop`."""
+    """Reads two devices by two threads into one queue; `events` ends after a minute or with `stop`."""
 
     def __init__(self, camera: Any, microphone: Any) -> None:
         self._camera, self._microphone = camera, microphone
-        self._queue: queue.Queue[Event] = queue.Queue(HELD_EVENTS)
+        self._queue: queue.Queue[Event] = queue.Queue(QUEUED_EVENTS_MAX)
         self._stopped = threading.Event()
         self._clock = SystemClock()
         self._start_ms = 0
 
     def events(self) -> Iterator[Event]:
-        """The consent, then requests for an order, pictures and sound as they come."""
+        """Yield the consent, then candidate lists, frames and audio chunks as they come."""
         self._start_ms = self._clock.now_ms()
         granted = [m for m, device in (("face", self._camera), ("voice", self._microphone)) if device is not None]
         yield consent(granted)
@@ -159,7 +160,7 @@ class Capture:
                 continue
 
     def stop(self) -> None:
-        """Take no more; the threads close their devices."""
+        """Stop reading; the threads close their devices."""
         self._stopped.set()
 
     def _now_ms(self) -> int:
@@ -168,7 +169,7 @@ class Capture:
     def _put(self, event: Event) -> None:
         try:
             self._queue.put_nowait(event)
-        except queue.Full:  # nobody publishes any more: for live affect, old is worse than missing
+        except queue.Full:  # nobody takes events any more
             self._stopped.set()
 
     def _watch(self) -> None:
@@ -176,9 +177,9 @@ class Capture:
 
         due_ms, seq = 0, 0
         while not self._stopped.is_set():
-            seen, picture = self._camera.read()
+            success, picture = self._camera.read()
             at_ms = self._now_ms()
-            if not seen:
+            if not success:
                 break
             if at_ms < due_ms:
                 continue
@@ -203,9 +204,9 @@ class Capture:
             for piece in resampler.resample(frame):
                 data = piece.to_ndarray().tobytes()
                 length_ms = len(data) / 2 * 1000 / SAMPLE_RATE_HZ
-                heard_ms = self._now_ms() - length_ms
-                if abs(heard_ms - next_ms) > DRIFT_MS:
-                    next_ms = max(heard_ms, 0.0)
+                by_clock_ms = self._now_ms() - length_ms
+                if abs(by_clock_ms - next_ms) > DRIFT_MS:
+                    next_ms = max(by_clock_ms, 0.0)
                 fields = {"source_id": "microphone", "seq": seq, "sample_rate_hz": SAMPLE_RATE_HZ, "channels": 1}
                 self._put(Event(round(next_ms), "audio_chunks", {**fields, "data": data}))
                 next_ms, seq = next_ms + length_ms, seq + 1
@@ -213,16 +214,16 @@ class Capture:
 
 
 def consent(granted: list[str]) -> Event:
-    """What has been agreed to, as the platform would record it."""
+    """Make the consent record of the user for these modalities."""
     person = {"user_id": "you", "disclosure_version": DISCLOSURE_VERSION, "disclosed_at_ms": 0, "minor": False}
     return Event(0, "consents", {**person, "modalities": granted, "affect_ranking": True})
 
 
 def _open_camera() -> tuple[Any, str]:
-    """The first camera that gives a picture, or None and why."""
+    """Open device 0; None and a reason where it gives no picture."""
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would warn of every device that isn't there
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it warns of every missing device
     camera = cv2.VideoCapture(0)
     if camera.isOpened() and camera.read()[0]:
         return camera, ""
@@ -231,14 +232,14 @@ def _open_camera() -> tuple[Any, str]:
 
 
 def _open_microphone() -> tuple[Any, str]:
-    """The system's microphone, or None and why."""
+    """Open the system's microphone; None and a reason where there is none."""
     import av
 
     for command in RECORDERS:
         if shutil.which(command[0]):
             with suppress(OSError):
                 return Recorder(command), ""
-    if ALSA_CONFIGURATION.exists():  # PyAV's own build looks for it where it was built
+    if ALSA_CONFIGURATION.exists():  # PyAV's wheels look for it at the path of their build machine
         os.environ.setdefault("ALSA_CONFIG_PATH", str(ALSA_CONFIGURATION))
     problems = []
     for kind, device in DEVICES.get(platform.system(), ()):

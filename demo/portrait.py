@@ -1,8 +1,8 @@
-"""One public-domain photograph and expression weights in, altered pictures of the same face out: a warp and some paint.
+"""Alter the expression of a face in a public-domain photograph, by warping it and painting on it.
 
-The face is moved by a thin-plate spline through hand-placed landmarks (Bookstein, "Principal Warps", IEEE TPAMI 11(6),
-1989, eq. 3-6). What a warp can't do is painted on the source first: closed lips over the teeth, no folds of a smile, a
-frown's creases, fuller brows. Which amounts the face model reads as what was tried with the model itself.
+The face is warped by a thin-plate spline through hand-placed landmarks (Bookstein, "Principal Warps", IEEE TPAMI 11(6),
+1989, eq. 3-6). What a warp can't do is painted on the source first: closed lips over the teeth, skin over the folds of
+a smile, a frown's creases, fuller brows. The amounts were found by trying them with the face model.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 PICTURE = Path(__file__).with_name("astronaut.jpg")
 WIDTH, HEIGHT = 320, 240
 ZOOM = 3
-SEEN = 0.15
-"""Where a mask is above this, the picture is taken out and filled from around it."""
+"""Landmarks are in pixels of the photograph; paint and warp work on it this much enlarged."""
+MASK_THRESHOLD = 0.15
+"""Where the mask of the smile is above this, the picture is inpainted."""
 LAYERS = ("bare", "brows", "worry", "frown")
 MOUTH = ("half_width", "middle", "hang", "upper_lip", "lower_lip", "open")
-"""Landmarks are in pixels of the photograph; paint and warp work on it this much enlarged."""
 
 Points = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -49,10 +49,10 @@ LANDMARKS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """An expression: how far landmarks move, the mouth to paint, how much of each layer of paint (1 is plenty).
+    """An expression: displacements of landmarks, the shape of the mouth, and the opacity of each painted layer.
 
-    In pixels of the photograph, y downwards, x towards the middle of the face; both sides move alike. The photograph's
-    own smile is the pose that moves and paints nothing: there `bare` is 0, and the mouth is only passed through.
+    Lengths are in pixels of the photograph, y downwards, x towards the middle of the face; both sides move alike. The
+    default is the smile of the photograph: nothing moves, and with `bare` 0 neither skin nor mouth is painted.
     """
 
     brow_in: tuple[float, float] = (0, 0)
@@ -76,8 +76,8 @@ class Pose:
     worry: float = 0
     frown: float = 0
 
-    def moves(self) -> dict[str, tuple[float, float]]:
-        """Landmark names to where they go."""
+    def displacements(self) -> dict[str, tuple[float, float]]:
+        """The displacement (x, y) of each landmark that moves."""
         moves = {"chin": (0.0, self.chin)}
         for side, inwards in (("l", 1), ("r", -1)):
             moves |= {
@@ -94,7 +94,7 @@ class Pose:
         return moves
 
 
-# Tried with the face model: what it reads as what it is called, from several framings of the crop.
+# The face model recognises each of these as its name, from several framings of the crop.
 POSES: Mapping[str, Pose] = {
     "happiness": Pose(),
     "neutral": Pose(
@@ -124,41 +124,44 @@ INSIDE_BGR, TEETH_BGR = (40, 35, 60), (205, 212, 218)
 
 
 class Portrait:
-    """The photograph, its painted layers and a warp for each expression; made once, in about a second."""
+    """The photograph, its painted layers and a warp for each of `POSES`; the constructor takes about a second.
 
-    def __init__(self, picture: Path = PICTURE, poses: Mapping[str, Pose] = POSES) -> None:
+    Raises:
+        FileNotFoundError: the photograph is missing.
+    """
+
+    def __init__(self) -> None:
         import cv2
 
-        photograph = cv2.imread(str(picture))
+        photograph = cv2.imread(str(PICTURE))
         if photograph is None:
-            raise FileNotFoundError(picture)
+            raise FileNotFoundError(PICTURE)
         self._height, self._width = photograph.shape[:2]
         size = (self._width * ZOOM, self._height * ZOOM)
         self._layers = _layers(np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_CUBIC), np.uint8))
-        self._poses = poses
-        self._moved = {name: self._displacement(pose.moves()) for name, pose in poses.items()}
+        self._warps = {name: self._warp(pose.displacements()) for name, pose in POSES.items()}
 
     def frame(self, weights: Mapping[str, float]) -> Image:
-        """Expression weights (sum 1) to a BGR picture, 240 x 320."""
+        """Draw the face with a mix of expressions (weights that sum to 1) as a BGR picture, 240 x 320."""
         import cv2
 
         mixed = {
-            name: sum(w * getattr(self._poses[pose], name) for pose, w in weights.items()) for name in (*MOUTH, *LAYERS)
+            name: sum(w * getattr(POSES[pose], name) for pose, w in weights.items()) for name in (*MOUTH, *LAYERS)
         }
         source = self._layers["photograph"].copy()
         for layer in LAYERS:
             if mixed[layer]:
                 source += mixed[layer] * self._layers[layer]
         x, y = self._grid()
-        dx = sum((w * self._moved[name][0] for name, w in weights.items()), np.zeros_like(x))
-        dy = sum((w * self._moved[name][1] for name, w in weights.items()), np.zeros_like(y))
+        dx = sum((w * self._warps[name][0] for name, w in weights.items()), np.zeros_like(x))
+        dy = sum((w * self._warps[name][1] for name, w in weights.items()), np.zeros_like(y))
         at_x, at_y = ((x + dx) * ZOOM).astype(np.float32), ((y + dy) * ZOOM).astype(np.float32)
         warped = cv2.remap(source.clip(0, 255), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         painted = self._with_mouth(np.asarray(warped, np.float64), **mixed)
         return np.asarray(painted.round().clip(0, 255), np.uint8)
 
     def empty(self) -> Image:
-        """The backdrop without the person, as large as a frame."""
+        """Draw the backdrop without the person, as large as a frame."""
         import cv2
 
         corners = self._layers["photograph"][: 8 * ZOOM, :: self._width * ZOOM - 1]
@@ -208,12 +211,12 @@ class Portrait:
         grid_x, grid_y = np.meshgrid(x, y)
         return grid_x, grid_y
 
-    def _displacement(self, moves: Mapping[str, tuple[float, float]]) -> tuple[Points, Points]:
-        """For each pixel of the output how far from it its source lies, in x and in y."""
-        here = np.array(list(LANDMARKS.values()), np.float64)
-        there = here + np.array([moves.get(name, (0, 0)) for name in LANDMARKS], np.float64)
+    def _warp(self, moves: Mapping[str, tuple[float, float]]) -> tuple[Points, Points]:
+        """For each pixel of the output the offset of its source, in x and in y."""
+        before = np.array(list(LANDMARKS.values()), np.float64)
+        after = before + np.array([moves.get(name, (0, 0)) for name in LANDMARKS], np.float64)
         x, y = self._grid()
-        found = spline(there, here - there, np.column_stack([x.ravel(), y.ravel()]))
+        found = spline(after, before - after, np.column_stack([x.ravel(), y.ravel()]))
         return found[:, 0].reshape(x.shape), found[:, 1].reshape(x.shape)
 
 
@@ -234,7 +237,7 @@ def _kernel(a: Points, b: Points) -> Points:
 
 
 def _layers(photograph: Image) -> dict[str, NDArray[np.float32]]:
-    """The enlarged photograph to itself, its painted variants, and where each is to be seen (0..1)."""
+    """The enlarged photograph and, for each of `LAYERS`, what is added to its BGR values at opacity 1."""
     import cv2
 
     def at(*points: tuple[float, float]) -> NDArray[np.int32]:
@@ -257,7 +260,7 @@ def _layers(photograph: Image) -> dict[str, NDArray[np.float32]]:
         mask("line", at((133, 111), (139, 117), (147, 126), (149, 133)), 6, 0.3),
         mask("fill", at((97, 129), (121, 129.5), (147, 128), (136, 142), (121, 146.5), (108, 143)), 0, 0.3),
     ])  # fmt: skip
-    skin = cv2.inpaint(photograph, (smile > SEEN).astype(np.uint8), 3 * ZOOM, cv2.INPAINT_TELEA)
+    skin = cv2.inpaint(photograph, (smile > MASK_THRESHOLD).astype(np.uint8), 3 * ZOOM, cv2.INPAINT_TELEA)
     skin = cv2.GaussianBlur(skin, (0, 0), 1.5 * ZOOM).astype(np.float32)
     brows = np.maximum(
         mask("line", at(*marks("brow_l_out", "brow_l_mid", "brow_l_in")), 2.2, 0.7),

@@ -1,4 +1,4 @@
-"""A source in, the demo out: a real Kafka, `streamer run` beside it, the source replayed, the topics read and shown."""
+"""Run the demo: start Kafka and `streamer run`, replay a source, read the output topics and display them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from demo.catalogue.items import read_catalogue, read_titles
 from demo.child import CHECKOUT, Operators
 from demo.sources import Source
 from demo.view.board import TOPICS, Board
-from demo.view.choice import View, choose_view
 from demo.view.progress import Progress
 from demo.view.summary import summary
+from demo.view.views import View, choose_view
 from operators.payloads import Control
 from streamer.broker import Consumer, Message, Outgoing
 from streamer.brokers.embedded.local_kafka import local_kafka
@@ -38,10 +38,10 @@ from streamer.topology.topology import Topology
 SESSION = "demo"
 GOAL: Literal["lift"] = "lift"
 LINGER_S = 1.8
-"""After the last event, until the last windows have closed."""
-PATIENCE_S, HURRIED_S = 4.0, 0.5
+"""Time after the last event in which the last windows close."""
+STOP_TIMEOUT_S, ABORT_TIMEOUT_S = 4.0, 0.5
 RECORDINGS = CHECKOUT / "recordings" / "demo"
-KEPT = ("affect_events", "ranked_items")
+RECORDED_TOPICS = ("affect_events", "ranked_items")
 ENVIRONMENT = {"STREAMER_CONTEXT": "demo", "STREAMER_ACCEPT_LICENCES": "unsettled"}
 READ_BATCH = 500
 LINE_WIDTH = 1000  # without a terminal nothing is wrapped
@@ -50,50 +50,50 @@ Prepare = Callable[[Path, Progress], Source]
 
 
 async def show(prepare: Prepare) -> int:
-    """Play what `prepare` makes (in a thread, given a folder to work in) to its end or to Ctrl-C.
+    """Play the source that `prepare` makes, in a thread and with a temporary folder, to its end or until cancelled.
 
     Raises:
-        StreamerError: no Kafka, operators that refuse, media that can't be read; each names the way out.
+        StreamerError: Kafka or the operators can't be started, or the media can't be read.
     """
-    topology, tell = load_topology(CHECKOUT / "topology.yaml"), Progress()
+    topology, progress = load_topology(CHECKOUT / "topology.yaml"), Progress()
     async with AsyncExitStack() as stack:
         work = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="affectstream-demo-", ignore_cleanup_errors=True))
         )
-        stack.callback(tell.stop)
-        preparing = asyncio.create_task(asyncio.to_thread(prepare, work, tell))
+        stack.callback(progress.stop)
+        preparing = asyncio.create_task(asyncio.to_thread(prepare, work, progress))
         server = await stack.enter_async_context(
-            local_kafka(load_settings(brokers=None), progress=lambda what, share: tell("kafka", what, share))
+            local_kafka(load_settings(brokers=None), progress=lambda step, share: progress("kafka", step, share))
         )
-        stack.callback(_end, server.pid)
+        stack.callback(_kill, server.pid)
         settings = load_settings(brokers=server.address)
         broker = KafkaBroker(settings)
         stack.push_async_callback(broker.close)
-        tell("kafka", "starting the operators and their models")
+        progress("kafka", "starting the operators and their models")
         await broker.ensure_topics(topology.topic_specs())
         operators = Operators(work / "streamer.log", {**ENVIRONMENT, "STREAMER_BROKERS": server.address})
-        stack.push_async_callback(operators.stop, HURRIED_S)
-        await _furnish(broker, topology)
+        stack.push_async_callback(operators.stop, ABORT_TIMEOUT_S)
+        await _publish_setup(broker, topology)
         await asyncio.gather(operators.ready(), preparing)
-        tell.done("kafka")
-        stage = Stage(broker, topology, operators, preparing.result(), server.address)
-        with stage:
-            await stage.play()
-        await operators.stop(PATIENCE_S)
+        progress.done("kafka")
+        playback = Playback(broker, topology, operators, preparing.result(), server.address)
+        with playback:
+            await playback.play()
+        await operators.stop(STOP_TIMEOUT_S)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else LINE_WIDTH
-    for line in stage.told():
+    for line in playback.closing_lines():
         print(textwrap.fill(line, max(width - 1, 40), subsequent_indent="  ", break_on_hyphens=False))
     return 0
 
 
-def _end(pid: int) -> None:
-    """End the demo's own Kafka at once: what it holds is thrown away with it, so there is nothing to bring in order."""
+def _kill(pid: int) -> None:
+    """Kill the demo's Kafka, which needs no orderly shutdown because its data are deleted."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
-async def _furnish(broker: KafkaBroker, topology: Topology) -> None:
-    """Publish the catalogue, and the deployer's choice to rank by affect."""
+async def _publish_setup(broker: KafkaBroker, topology: Topology) -> None:
+    """Publish the catalogue and the control record that turns on ranking by affect."""
     now_ms = SystemClock().now_ms()
     payloads: list[tuple[str, str, Keyed]] = [
         ("catalogue_items", item.item_id, item) for item in read_catalogue(now_ms)
@@ -106,8 +106,8 @@ async def _furnish(broker: KafkaBroker, topology: Topology) -> None:
     await producer.stop()
 
 
-class Stage:
-    """One performance: replays a source and, like any team would, reads the topics and keeps what it wants of them."""
+class Playback:
+    """Replays a source and reads the output topics, as any client would, for display and for `recordings/demo`."""
 
     def __init__(
         self, broker: KafkaBroker, topology: Topology, operators: Operators, source: Source, address: str
@@ -119,13 +119,14 @@ class Stage:
         footer = f"Ctrl-C ends · STREAMER_BROKERS={address} streamer tail affect_live"
         self._view: View = choose_view(self._board, source, GOAL, footer)
         self._files: dict[str, TextIO] = {}
-        self._kept: dict[str, int] = {}
+        self._recorded: dict[str, int] = {}
         self._resident_bytes = 0
 
-    def __enter__(self) -> Stage:
-        if self._source.kept:
+    def __enter__(self) -> Playback:
+        if self._source.is_recorded:
             RECORDINGS.mkdir(parents=True, exist_ok=True)
-            self._files = {topic: (RECORDINGS / f"{topic}.jsonl").open("w", encoding="utf-8") for topic in KEPT}
+            paths = {topic: RECORDINGS / f"{topic}.jsonl" for topic in RECORDED_TOPICS}
+            self._files = {topic: path.open("w", encoding="utf-8") for topic, path in paths.items()}
         self._view.start()
         return self
 
@@ -136,35 +137,35 @@ class Stage:
             file.close()
 
     async def play(self) -> None:
-        """From the first event to the last window.
+        """Play from the first event until the last window has closed.
 
         Raises:
-            StreamerError: the operators ended, the broker went, or the source can't be read on.
+            StreamerError: the operators ended, Kafka is gone, or the source can't be read.
         """
         readers = [self._broker.consumer([topic], group=None, start_at="latest") for topic in TOPICS]
         await asyncio.gather(*(reader.start() for reader in readers))
-        beside = [asyncio.create_task(self._read(reader)) for reader in readers]
-        beside += [asyncio.create_task(self._draw()), asyncio.create_task(self._watch())]
+        background = [asyncio.create_task(self._read(reader)) for reader in readers]
+        background += [asyncio.create_task(self._draw()), asyncio.create_task(self._watch())]
         playing = asyncio.create_task(self._play())
         try:
-            done, _ = await asyncio.wait([playing, *beside], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([playing, *background], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             self._source.stop()
-            for task in (playing, *beside):
+            for task in (playing, *background):
                 task.cancel()
-            await asyncio.gather(playing, *beside, return_exceptions=True)
+            await asyncio.gather(playing, *background, return_exceptions=True)
             with suppress(TimeoutError):
-                async with asyncio.timeout(HURRIED_S):
+                async with asyncio.timeout(ABORT_TIMEOUT_S):
                     await asyncio.gather(*(reader.stop() for reader in readers))
 
-    def told(self) -> list[str]:
-        """What changed and why, and where the events are."""
+    def closing_lines(self) -> list[str]:
+        """The summary of the run, and where its events are recorded."""
         lines = ["", "What changed and why", *summary(self._board, self._resident_bytes), ""]
-        if not self._source.kept:
+        if not self._source.is_recorded:
             return [*lines, "Nothing of it was stored."]
-        where = ", ".join(f"{RECORDINGS.relative_to(CHECKOUT)}/{t}.jsonl ({n})" for t, n in self._kept.items())
+        where = ", ".join(f"{RECORDINGS.relative_to(CHECKOUT)}/{t}.jsonl ({n})" for t, n in self._recorded.items())
         more = "Next: `streamer broker`, `streamer run`, `streamer tail affect_events` (all in .venv/bin; --help)."
         return [*lines, f"The events: {where or 'none'}.", more]
 
@@ -182,8 +183,8 @@ class Stage:
                 now_ms = self._clock.now_ms()
                 payload = self._decoded(message)
                 if payload is not None:
-                    self._board.take(payload, now_ms)
-                    self._keep(message.topic, payload)
+                    self._board.received(payload, now_ms)
+                    self._record(message.topic, payload)
 
     def _decoded(self, message: Message) -> Keyed | None:
         schema = dict(message.headers).get(SCHEMA_HEADER)
@@ -192,11 +193,11 @@ class Stage:
         except PayloadError:
             return None
 
-    def _keep(self, topic: str, payload: Keyed) -> None:
+    def _record(self, topic: str, payload: Keyed) -> None:
         file = self._files.get(topic)
         if file is not None:
             file.write(msgspec.json.encode(payload, order="sorted").decode() + "\n")
-            self._kept[topic] = self._kept.get(topic, 0) + 1
+            self._recorded[topic] = self._recorded.get(topic, 0) + 1
 
     async def _draw(self) -> None:
         while True:
@@ -204,7 +205,7 @@ class Stage:
             await asyncio.sleep(self._view.every_s)
 
     async def _watch(self) -> None:
-        """Notice when the operators end, and how much memory they take."""
+        """Raise when the operators end, and sample their memory."""
         while True:
             self._operators.check()
             self._resident_bytes = max(self._resident_bytes, self._operators.resident_bytes())

@@ -1,4 +1,4 @@
-"""What the demo can play: its own story, a file, a camera. Each is events for `replay` and how to speak of them."""
+"""What the demo can play, as events for `replay` with a label: its story, or a file (the camera is in camera.py)."""
 
 from __future__ import annotations
 
@@ -19,50 +19,54 @@ FILE_LABEL = "your file"
 class Source:
     """Something to play.
 
-    `events` begins it; `playing` says what is on at a moment, where that is known; `kept` is whether what is sensed may
-    be written to disk; `stop` ends one that goes on by itself.
+    Attributes:
+        label: names it on the screen.
+        events: starts it and yields its events.
+        length_ms: its duration where known.
+        playing: what is in the picture and in the sound at a moment (ms from the start), for display.
+        is_recorded: whether the resulting records are written to `recordings/demo`.
+        stop: ends a live source.
     """
 
     label: str
     events: Callable[[], Iterable[Event]]
     length_ms: int | None
     playing: Callable[[int], tuple[str, str]] = lambda _: ("", "")
-    kept: bool = True
+    is_recorded: bool = True
     stop: Callable[[], None] = lambda: None
 
 
-def story_source(folder: Path, progress: Callable[[float], None] | None = None) -> Source:
-    """Compose the story into `folder`; blocks for a few seconds."""
+def story_source(folder: Path, progress: Callable[[float], None]) -> Source:
+    """Compose the story into `folder`; blocks for a few seconds and reports the share done."""
     story.compose(folder, progress)
     return Source(story.LABEL, lambda: read_session(folder), story.LENGTH_MS, story.playing)
 
 
 def media_source(path: Path) -> Source:
-    """A media file or a session folder of the newcomer's own.
+    """Play the user's media file or session folder.
 
     Raises:
-        MediaError: nothing there, or nothing that can be read.
+        MediaError: it doesn't exist or can't be read.
     """
-    first = next(iter(read_session(path)), None)  # what is wrong with it shows now, not after Kafka's start
+    first = next(iter(read_session(path)), None)  # fails here, before Kafka is started
     length_ms = _length_ms(path) if first else 0
-    own = path.is_dir() and (path / "consents.jsonl").exists()
+    has_consents = path.is_dir() and (path / "consents.jsonl").exists()
 
     def events() -> Iterator[Event]:
-        if not own:
+        if not has_consents:
             yield consent_event(("face", "voice", "text", "behaviour"), path.stem)
-        asked = iter(()) if (path / "candidates.jsonl").exists() else shelf_requests(length_ms)
-        yield from heapq.merge(read_session(path), asked, key=lambda e: e.at_ms)
+        requests = iter(()) if (path / "candidates.jsonl").exists() else shelf_requests(length_ms)
+        yield from heapq.merge(read_session(path), requests, key=lambda e: e.at_ms)
 
     return Source(f"{FILE_LABEL} {path.name}", events, length_ms, lambda _: ("your picture", "your sound"))
 
 
 def shelf_requests(length_ms: int | None) -> Iterator[Event]:
-    """The demo's shelf as candidates, now and again; without end where `length_ms` is None."""
+    """Yield the shelf as a candidate list every `REQUEST_EVERY_MS`; without end where `length_ms` is None."""
     at_ms, number = 500, 0
     while length_ms is None or at_ms < length_ms:
         number += 1
-        items = [{"item_id": item, "score": score} for item, score in story.SHELF.items()]
-        yield Event(at_ms, "candidates", {"request_id": f"shelf-{number}", "user_id": story.USER, "items": items})
+        yield Event(at_ms, "candidates", story.shelf_request(number))
         at_ms += REQUEST_EVERY_MS
 
 

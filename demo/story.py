@@ -1,4 +1,4 @@
-"""The demo's story: what is played when, and the session folder it becomes. Nothing here knows what will be sensed.
+"""The demo's story: what is played when, written as a session folder. It contains no results of sensing.
 
 Sixty seconds at a railway station: a goodbye (sadness), a cancelled train with nobody to ask (anger), an angry voice
 in a smiling face (conflict), seats after all (happiness), waiting (neutral), and the voice's consent withdrawn.
@@ -29,7 +29,7 @@ USER = "traveller"
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """From `at_ms` on the picture wears this expression; None: nobody is in the picture."""
+    """From `at_ms` on the face has this expression; None: nobody is in the picture."""
 
     at_ms: int
     expression: str | None
@@ -37,7 +37,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """At `at_ms` this recording begins; `words` are what it says (every text of EmoDB is neutral in content)."""
+    """At `at_ms` this recording begins; `words` is its text (every text of EmoDB is neutral in content)."""
 
     at_ms: int
     recording: str
@@ -86,8 +86,8 @@ CHAT = (
 )
 GRANTED_MS, WITHDRAWN_MS = 1000, 51_000
 
-# What the platform would show, by its own score: what sells at a station. The same items each time, so that every
-# difference between two orders is the affect's.
+# The platform's candidates with its scores: what sells at a station. The same items each time, so that every
+# difference between two orders is due to affect.
 SHELF: Mapping[str, float] = {
     "story-empty-chair-at-supper": 8.7,
     "story-August-traffic-jam": 8.6,
@@ -107,20 +107,20 @@ Image = NDArray[np.uint8]
 
 
 def compose(folder: Path, progress: Callable[[float], None] | None = None) -> None:
-    """Write the story into a folder as `streamer replay` reads it; a few seconds of work, told as a share of 1.
+    """Write the story into a folder for `streamer replay`; takes a few seconds and reports the share done (0..1).
 
     Raises:
         FileNotFoundError: a recording or the picture is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in (("consents", consents()), ("chat", chat()), ("candidates", requests(REQUESTED_MS))):
+    for name, lines in (("consents", consents()), ("chat", chat()), ("candidates", requests())):
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     write_media(folder / "media.mkv", pictures(), soundtrack(), progress or (lambda _: None))
 
 
 def consents() -> list[dict[str, Any]]:
-    """Nothing before it is granted; then everything; near the end the voice's is withdrawn."""
+    """Consent for every modality at `GRANTED_MS`, without the voice from `WITHDRAWN_MS` on."""
     person = {
         "user_id": USER,
         "disclosure_version": "demo",
@@ -135,28 +135,30 @@ def consents() -> list[dict[str, Any]]:
 
 
 def chat() -> list[dict[str, Any]]:
-    """The lines of the person and of somebody else (whose lines no model reads)."""
+    """The chat lines of the user and of somebody else (whose lines no model reads)."""
     return [{"event_time_ms": at, "speaker": speaker, "text": text, "language": "en"} for at, speaker, text in CHAT]
 
 
-def requests(at_ms: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The shelf as a candidate list at each of these moments."""
+def requests() -> list[dict[str, Any]]:
+    """The shelf as a candidate list at each of `REQUESTED_MS`."""
+    return [{"event_time_ms": at_ms, **shelf_request(n)} for n, at_ms in enumerate(REQUESTED_MS, 1)]
+
+
+def shelf_request(number: int) -> dict[str, Any]:
+    """The fields of a candidate list with the shelf's items and scores."""
     items = [{"item_id": item, "score": score} for item, score in SHELF.items()]
-    return [
-        {"event_time_ms": at, "request_id": f"shelf-{n}", "user_id": USER, "items": items}
-        for n, at in enumerate(at_ms, 1)
-    ]
+    return {"request_id": f"shelf-{number}", "user_id": USER, "items": items}
 
 
 def playing(at_ms: int) -> tuple[str, str]:
-    """What is on at a moment: the face (`absent` where nobody is in the picture) and the voice ("" in silence)."""
+    """What is played at a moment: the face (`absent` where nobody is in the picture) and the voice ("" in silence)."""
     face = next(f.expression for f in reversed(FACES) if f.at_ms <= max(at_ms, 0))
-    spoken = next((v for v in SPEECH if v.at_ms <= at_ms < v.at_ms + _length_ms(v.recording)), None)
-    return face or "absent", f"{spoken.acted} “{spoken.words}”" if spoken else ""
+    voice = next((v for v in SPEECH if v.at_ms <= at_ms < v.at_ms + _length_ms(v.recording)), None)
+    return face or "absent", f"{voice.acted} “{voice.words}”" if voice else ""
 
 
 def soundtrack() -> Sound:
-    """The whole story's sound: 16 kHz mono, the recordings over a faint even noise."""
+    """The story's full sound, 16 kHz mono: the recordings over faint white noise."""
     total = np.random.default_rng(3).normal(0, 8, LENGTH_MS * RATE_HZ // 1000)
     for voice in SPEECH:
         samples = read_voice(voice.recording)
@@ -166,7 +168,7 @@ def soundtrack() -> Sound:
 
 
 def pictures() -> Iterator[Image]:
-    """Ten frames a second, BGR 240 x 320: expressions that pass into one another, a head that moves a little."""
+    """Ten frames a second, BGR 240 x 320: expressions are blended into one another, and the head moves a little."""
     import cv2
 
     portrait, made = Portrait(), dict[tuple[str | None, str | None, int], Image]()
@@ -180,11 +182,11 @@ def pictures() -> Iterator[Image]:
 
 
 def _transition(at_ms: int) -> tuple[str | None, str | None, int]:
-    """The expression before, the one now, and how far between them, in tenths."""
+    """The previous expression, the current one, and the share of the current one in tenths."""
     now = max(i for i, f in enumerate(FACES) if f.at_ms <= at_ms)
     share = min((at_ms - FACES[now].at_ms) * 10 // FADE_MS, 10) if now else 10
-    here = FACES[now].expression
-    return (FACES[now - 1].expression if share < 10 else here), here, share  # noqa: PLR2004 - tenths
+    current = FACES[now].expression
+    return (FACES[now - 1].expression if share < 10 else current), current, share  # noqa: PLR2004 - tenths
 
 
 def _blend(portrait: Portrait, before: str | None, now: str | None, tenths: int) -> Image:
@@ -193,14 +195,14 @@ def _blend(portrait: Portrait, before: str | None, now: str | None, tenths: int)
         weights = {before: 1 - share}
         weights[now] = weights.get(now, 0.0) + share
         return portrait.frame(weights)
-    seen = now or before
-    there = share if now else 1 - share
-    person = portrait.frame({seen: 1.0}) if seen and there else portrait.empty()
-    return np.asarray((there * person.astype(np.float32) + (1 - there) * portrait.empty()).round(), np.uint8)
+    expression = now or before
+    opacity = share if now else 1 - share
+    person = portrait.frame({expression: 1.0}) if expression and opacity else portrait.empty()
+    return np.asarray((opacity * person.astype(np.float32) + (1 - opacity) * portrait.empty()).round(), np.uint8)
 
 
 def read_voice(recording: str) -> Sound:
-    """A recording's samples, 16 kHz mono."""
+    """Read a recording's samples, 16 kHz mono."""
     import av
 
     with av.open(str(VOICES / f"{recording}.flac")) as container:
@@ -217,7 +219,7 @@ _lengths_ms: dict[str, int] = {}
 
 
 def write_media(path: Path, frames: Iterator[Image], sound: Sound, progress: Callable[[float], None]) -> None:
-    """Frames and sound to a Matroska file: Motion JPEG and PCM, so nothing is lost and no codec has to be there."""
+    """Write frames and sound to a Matroska file as Motion JPEG and PCM, which every build of FFmpeg has."""
     import av
 
     total = LENGTH_MS * FRAMES_PER_S // 1000
@@ -231,9 +233,9 @@ def write_media(path: Path, frames: Iterator[Image], sound: Sound, progress: Cal
             shot = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format="yuvj420p")
             shot.pts = n
             container.mux(video.encode(shot))
-            heard = av.AudioFrame.from_ndarray(sound[None, n * step : (n + 1) * step], "s16", "mono")
-            heard.sample_rate, heard.pts = RATE_HZ, n * step
-            container.mux(audio.encode(heard))
+            chunk = av.AudioFrame.from_ndarray(sound[None, n * step : (n + 1) * step], "s16", "mono")
+            chunk.sample_rate, chunk.pts = RATE_HZ, n * step
+            container.mux(audio.encode(chunk))
             progress((n + 1) / total)
         container.mux(video.encode())
         container.mux(audio.encode())

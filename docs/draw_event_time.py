@@ -12,7 +12,8 @@ from pathlib import Path
 from streamer.event_time import Duration
 from streamer.operator import Window
 from streamer.windowing.closing_rule import ClosingRule
-from streamer.windowing.windows import PartitionWindows, WindowSpec
+from streamer.windowing.window_spec import WindowSpec
+from streamer.windowing.windows import PartitionWindows
 
 OUT = Path(__file__).with_name("event_time.svg")
 SPEC = WindowSpec(size=Duration(2000), hop=Duration(500), rule=ClosingRule(sparse=frozenset({"text"})))

@@ -1,4 +1,4 @@
-"""OpenVINO: ONNX in, a compiled CPU model out; each calling thread gets its own infer request."""
+"""Compile ONNX models with OpenVINO for the CPU; each calling thread gets its own infer request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NAME = "openvino"
 
 
 def reasons_against(model: Path) -> Sequence[str]:
-    """Why OpenVINO can't run this model here; empty where it can."""
+    """List why OpenVINO can't run this model here; empty if it can."""
     if importlib.util.find_spec("openvino") is None:
         return ["the package openvino is not installed"]
     return [] if model.exists() else [f"{model.name} is missing"]
 
 
 def compile(model: Path, threads: int) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:  # noqa: A001 - a backend compiles
-    """ONNX file to a thread-safe function from named inputs to named outputs, tuned for latency."""
+    """Compile an ONNX file to a thread-safe function from named inputs to named outputs, tuned for latency."""
     import openvino as ov
 
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}

@@ -1,4 +1,4 @@
-"""Logits to calibrated probabilities, and how well calibrated they are."""
+"""Temperature scaling of logits, and the expected calibration error of probabilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Logits (n, k) to probabilities (n, k), float64, rows summing to 1 (Guo et al. 2017, eq. 9)."""
+    """Turn logits (n, k) into probabilities (n, k), float64, rows summing to 1 (Guo et al. 2017, eq. 9)."""
     z = np.asarray(logits, np.float64) / temperature
     z = z - z.max(axis=-1, keepdims=True)
     e = np.exp(z)
@@ -17,12 +17,12 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 def fit_temperature(
     logits: NDArray[np.floating], targets: NDArray[np.floating], merge: NDArray[np.floating] | None = None
 ) -> float:
-    """The temperature in [0.25, 8] with the least cross-entropy; golden-section search in its logarithm.
+    """Find the temperature in [0.25, 8] with the least cross-entropy, by golden-section search in its logarithm.
 
     Args:
         logits: (n, k).
         targets: (n, c) probabilities (one-hot or soft), or (n,) class indices.
-        merge: (k, c), 1 where one of the k counts towards one of the c, each towards one; without it they are the same.
+        merge: (k, c), 1 where logit k counts towards class c, one class for each logit; default: the identity.
     """
     merge = np.eye(logits.shape[1]) if merge is None else merge
     if targets.ndim == 1:
@@ -43,7 +43,7 @@ def fit_temperature(
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 10) -> float:
-    """ECE over `bins` bins of equal mass: confidence (n,) of the top class and whether it was right (n,)."""
+    """Compute the ECE over `bins` bins of equal mass from the top class's confidence (n,) and correctness (n,)."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     gaps = [abs(confidence[part].mean() - correct[part].mean()) * len(part) for part in parts]
@@ -53,7 +53,7 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
 def perfect_ece_band(
     confidence: NDArray[np.floating], *, bins: int = 10, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % band of the ECE of a perfectly calibrated model at these confidences: correctness is drawn from them."""
+    """Compute the 95 % band of the ECE of a perfectly calibrated model: correctness is drawn from its confidences."""
     rng, n = np.random.default_rng(seed), len(confidence)
     order = np.argsort(confidence, kind="stable")
     starts = np.unique([part[0] for part in np.array_split(np.arange(n), bins) if len(part)])

@@ -1,8 +1,8 @@
-"""Emotion names and label maps: every label set this project reads, on the nine names it speaks.
+"""The nine emotion names, and maps from the labels of public data sets to them.
 
-Plutchik's eight and neutral, in this order everywhere. GoEmotions: the data set's own Ekman map (Demszky et al., ACL
-2020), refined by trust <- admiration, approval, caring and anticipation <- optimism, desire. RAVDESS calm -> neutral.
-FER2013, FER+ and EmoDB names are spelled out. Contempt and boredom have no counterpart: they stay unmapped.
+The nine are Plutchik's eight and neutral, in this order everywhere. GoEmotions: the data set's own Ekman map (Demszky
+et al., ACL 2020), refined by trust <- admiration, approval, caring and anticipation <- optimism, desire. RAVDESS calm
+-> neutral. FER2013, FER+ and EmoDB names are spelled out. Contempt and boredom have no counterpart and are not mapped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ EMOTIONS: tuple[str, ...] = (
 )  # fmt: skip
 
 SEVEN: tuple[str, ...] = ("happiness", "sadness", "surprise", "fear", "anger", "disgust", "neutral")
-"""The classes that data sets without anticipation and trust score: these two fold into happiness."""
+"""The classes of data sets without anticipation and trust, which are counted as happiness there."""
 
 GOEMOTIONS_TO_EMOTION: dict[str, str] = {
     "admiration": "trust", "amusement": "happiness", "anger": "anger", "annoyance": "anger", "approval": "trust",
@@ -36,7 +36,7 @@ FER2013_TO_EMOTION: dict[str, str] = {
 
 
 def fold_to_seven(emotions: dict[str, float]) -> dict[str, float]:
-    """Probabilities over any of the nine names to the seven: trust and anticipation are added to happiness."""
+    """Reduce probabilities over the nine emotions to the seven: trust and anticipation are added to happiness."""
     folded = dict.fromkeys(SEVEN, 0.0)
     for name, p in emotions.items():
         folded["happiness" if name in ("trust", "anticipation") else name] += p

@@ -1,8 +1,8 @@
-"""Model name in, a warm engine on the best backend of this machine out, or every backend's reasons why not.
+"""Read model folders, and load a model by name on the first backend that can run it on this machine.
 
-A model is a folder `models/<name>/` with `model.onnx` and `model.json`; imported ones lie where callers say. Backends
-are asked in order; the first whose `reasons_against` is empty is taken, and the choice and every refusal are logged
-once.
+A model is a folder `models/<name>/` with `model.onnx` and `model.json`; callers name the folder of imported models.
+Backends are tried in order: the first whose `reasons_against` is empty is taken. The choice and the reasons against the
+others are logged once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from kernels import backend_openvino
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
+"""The shipped models of a checkout. An installed package has no such folder: then there are only imported models."""
 
 Licence = Literal["free", "share_alike", "unsettled", "non_commercial"]
 Arrays = Mapping[str, NDArray[Any]]
@@ -27,17 +27,17 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class ModelFolderError(ValueError):
-    """A model folder is incomplete or altered, or no backend takes it; says which and what to do."""
+    """A model folder is incomplete or altered, or no backend can run it; the message names it and what to do."""
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's `model.json`: what it predicts and what its numbers need to become probabilities.
+    """A model's `model.json`: its labels, and how its logits become probabilities.
 
-    `prior` is the label distribution of the training set (fusion divides it out); `temperature` divides logits. The
-    logits are those of `labels`, unless `classes` is there: then it names what they are of, in their order, and the
-    label that each counts towards (None: it has no counterpart), or with which probability it is said of what shows
-    each label. `input` says how inputs are made: see `kernels/model_input.py`. `where` is the folder it was read from
-    and stands in no file.
+    `prior` is the label distribution of the training set (fusion divides it out); `temperature` divides logits. There
+    is one logit for each of `labels`, unless `classes` is given. Then there is one for each class, in that order, and
+    each class maps to one label, to None (no counterpart), or to p(class | label) for several labels. `input` describes
+    how inputs are made: see `kernels/model_input.py`. `loaded_from` is the folder it was read from; no file contains
+    it.
     """
 
     name: str
@@ -52,132 +52,119 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     embedding_width: int = 0
     sha256: str
     classes: Mapping[str, str | dict[str, Share] | None] = {}
-    where: str = ""
+    loaded_from: str = ""
 
     @property
     def id(self) -> str:
-        """`name@version`, as observations carry it."""
+        """`name@version`, as in observations."""
         return f"{self.name}@{self.version}"
 
     @property
     def folder(self) -> Path:
-        """Where the model lives."""
-        return Path(self.where) if self.where else MODELS / self.name
+        """The model's folder."""
+        return Path(self.loaded_from) if self.loaded_from else MODELS / self.name
 
     @property
-    def place(self) -> str:
-        """That folder for people: `models/<name>` of a shipped one, an imported one's path."""
+    def display_path(self) -> str:
+        """The folder as messages print it: `models/<name>` for a shipped model, the path of an imported one."""
         return f"models/{self.name}" if self.folder.parent == MODELS else str(self.folder)
 
 
 class Engine(Protocol):
-    """A compiled model: thread-safe, warm, batched along the first axis."""
+    """A compiled model: thread-safe, batched along the first axis."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model predicts."""
+        """The model's `model.json`."""
         ...
 
     @property
     def backend(self) -> str:
-        """The backend that runs it."""
+        """The name of the backend that runs it."""
         ...
 
     @property
     def reasons_against(self) -> Mapping[str, Sequence[str]]:
-        """Why not the backends that come before it, by name."""
+        """By name, why each backend tried before it can't run the model."""
         ...
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Named inputs (n, ...) to named outputs (n, ...)."""
-        ...
-
-
-class Backend(Protocol):
-    """A module that can compile models."""
-
-    NAME: str
-
-    def reasons_against(self, model: Path) -> Sequence[str]:
-        """Why this machine can't run the model with this backend; empty where it can."""
-        ...
-
-    def compile(self, model: Path, threads: int) -> Any:
-        """A function from named inputs to named outputs."""
+        """Run the model on named inputs (n, ...) and return its named outputs (n, ...)."""
         ...
 
 
 class _Compiled:
-    def __init__(self, spec: ModelSpec, backend: str, against: Mapping[str, Sequence[str]], run: Any) -> None:
-        self.spec, self.backend, self.reasons_against, self._run = spec, backend, against, run
+    def __init__(self, spec: ModelSpec, backend: str, rejected: Mapping[str, Sequence[str]], run: Any) -> None:
+        self.spec, self.backend, self.reasons_against, self._run = spec, backend, rejected, run
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Named inputs (n, ...) to named outputs (n, ...)."""
+        """Run the model on named inputs (n, ...) and return its named outputs (n, ...)."""
         outputs: Arrays = self._run(inputs)
         return outputs
 
 
 BACKENDS: tuple[Any, ...] = (backend_openvino,)
+"""Modules with `NAME`, `reasons_against` and `compile`, in the order in which they are tried."""
 
 
 def read_spec(name: str, models: Path = MODELS, imported: Path | None = None) -> ModelSpec:
-    """A model's name to its spec, from `models` or else from `imported`; the weights' hash is checked.
+    """Read a model's spec from `models` or else from `imported`, and check the hash of its weights.
 
     Raises:
-        ModelFolderError: no such model, or two; a field is missing or mistyped, or the weights are not those that the
-            spec names.
+        ModelFolderError: no such model, or two of that name; a field is missing or mistyped; the weights' hash is not
+            the one in the spec.
     """
-    places = [models, *([imported] if imported else [])]
-    rooms = [place / name for place in places if (place / name).is_dir()]
-    holding = [room for room in rooms if (room / "model.json").exists()]
-    if len(holding) > 1:
-        raise ModelFolderError(f"models/{name} and {holding[1]} have one name: import the second by another")
-    folder = [*holding, *rooms, models / name][0]
-    told = f"models/{name}" if folder.parent == models else str(folder)
+    roots = [models, *([imported] if imported else [])]
+    folders = [root / name for root in roots if (root / name).is_dir()]
+    complete = [folder for folder in folders if (folder / "model.json").exists()]
+    if len(complete) > 1:
+        raise ModelFolderError(f"models/{name} and {complete[1]} have one name: import the second by another")
+    folder = [*complete, *folders, models / name][0]
+    shown_as = f"models/{name}" if folder.parent == models else str(folder)
     try:
         spec = _decode(folder / "model.json")
         digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.parent.name for place in places for p in place.glob("*/model.onnx"))) or "none"
+        available = ", ".join(sorted(p.parent.name for root in roots for p in root.glob("*/model.onnx"))) or "none"
         missing = Path(str(error.filename)).name
-        beside = "" if imported else " (STREAMER_MODELS names the folder of imported ones)"
+        hint = "" if imported else " (STREAMER_MODELS names the folder of imported ones)"
         if (folder / "train.py").exists():
-            beside += f"; {told}/card.md says how to make it"
-        raise ModelFolderError(f"{told}: {missing} is missing; models here: {known}{beside}") from None
+            hint += f"; {shown_as}/card.md says how to make it"
+        raise ModelFolderError(f"{shown_as}: {missing} is missing; models here: {available}{hint}") from None
     if digest != spec.sha256:
-        raise ModelFolderError(f"{told}/model.onnx: its sha256 is not the one in model.json; restore the file")
+        raise ModelFolderError(f"{shown_as}/model.onnx: its sha256 is not the one in model.json; restore the file")
     if spec.name != name:
-        raise ModelFolderError(f"{told}/model.json: its name is {spec.name}: a model is named as its folder")
+        raise ModelFolderError(f"{shown_as}/model.json: its name is {spec.name}: a model is named as its folder")
     return spec
 
 
 def all_specs(models: Path = MODELS, imported: Path | None = None) -> list[ModelSpec]:
-    """The specs of every model here, imported ones last; the hashes of their weights are not checked.
+    """Read the specs of all models, imported ones last, without checking the hashes of their weights.
 
     Raises:
         ModelFolderError: a model.json has a field missing or mistyped.
     """
-    places = [models, *([imported] if imported else [])]
-    return [_decode(path) for place in places for path in sorted(place.glob("*/model.json"))]
+    roots = [models, *([imported] if imported else [])]
+    return [_decode(path) for root in roots for path in sorted(root.glob("*/model.json"))]
 
 
 def load(name: str, *, threads: int = 2, models: Path = MODELS, imported: Path | None = None) -> Engine:
-    """A model's name to a warm engine.
+    """Compile a model on the first backend that can run it.
 
     Raises:
-        ModelFolderError: the folder is wrong, or no backend runs it here; lists each backend's reasons.
+        ModelFolderError: as `read_spec`, or no backend can run it here; lists each backend's reasons.
     """
     spec = read_spec(name, models, imported)
     path = spec.folder / "model.onnx"
-    against: dict[str, Sequence[str]] = {}
+    rejected: dict[str, Sequence[str]] = {}
     for backend in BACKENDS:
         reasons = backend.reasons_against(path)
         if not reasons:
-            told = f" (not {_listed(against)})" if against else ""
-            logging.getLogger("kernels").info("model %s runs on %s%s", spec.id, backend.NAME, told)
-            return _Compiled(spec, backend.NAME, against, backend.compile(path, threads))
-        against[backend.NAME] = reasons
-    raise ModelFolderError(f"models/{name}: no backend runs it here: {_listed(against)}")
+            others = f" (not {_join_reasons(rejected)})" if rejected else ""
+            logging.getLogger("kernels").info("model %s runs on %s%s", spec.id, backend.NAME, others)
+            return _Compiled(spec, backend.NAME, rejected, backend.compile(path, threads))
+        rejected[backend.NAME] = reasons
+    raise ModelFolderError(f"models/{name}: no backend runs it here: {_join_reasons(rejected)}")
 
 
 def _decode(path: Path) -> ModelSpec:
@@ -185,26 +172,21 @@ def _decode(path: Path) -> ModelSpec:
         spec = msgspec.json.decode(path.read_bytes(), type=ModelSpec)
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f"models/{path.parent.name}/model.json: {error}") from None
-    named = {label for to in spec.classes.values() for label in (to if isinstance(to, dict) else [to])}
-    if unknown := sorted(named - {None, *spec.labels}, key=str):
-        told = f"classes name {', '.join(map(str, unknown))}; its labels are {', '.join(spec.labels)}"
-        raise ModelFolderError(f"models/{path.parent.name}/model.json: {told}")
-    return msgspec.structs.replace(spec, where=str(path.parent))
+    targets = {label for to in spec.classes.values() for label in (to if isinstance(to, dict) else [to])}
+    if unknown := sorted(targets - {None, *spec.labels}, key=str):
+        problem = f"classes name {', '.join(map(str, unknown))}; its labels are {', '.join(spec.labels)}"
+        raise ModelFolderError(f"models/{path.parent.name}/model.json: {problem}")
+    return msgspec.structs.replace(spec, loaded_from=str(path.parent))
 
 
-def _listed(against: Mapping[str, Sequence[str]]) -> str:
-    return " | ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in against.items())
+def _join_reasons(rejected: Mapping[str, Sequence[str]]) -> str:
+    return " | ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in rejected.items())
 
 
-def accepts(spec: ModelSpec, accepted: str) -> str | None:
-    """A model and the accepted licence states (comma-separated) to None, or to why its licence stops it."""
+def licence_refusal(spec: ModelSpec, accepted: str) -> str | None:
+    """Return why a model's licence state is not among the accepted ones (comma-separated), or None if it may run."""
     states = {s.strip() for s in accepted.split(",")}
     if spec.licence in ("free", "share_alike") or spec.licence in states:
         return None
     way_out = f"set STREAMER_ACCEPT_LICENCES={spec.licence} to use it"
-    return f"{spec.id} is {spec.licence} (see {spec.place}/card.md): {way_out}"
-
-
-def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Any numeric array to contiguous float32."""
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return f"{spec.id} is {spec.licence} (see {spec.display_path}/card.md): {way_out}"

@@ -1,7 +1,7 @@
-"""Probabilities of the ten session intents in, the wire's map out; a session's interactions in, intents by rule out.
+"""The ten session intents: their probabilities from a person's feedback by rule, their averages and their wire format.
 
-The ten of the wire contract, in this order everywhere. `from_behaviour` reads no text and no affect: what a person
-does with the items in front of them, by rules that are written out below.
+The ten are those of the wire contract, in this order everywhere. `from_feedback` uses no text and no affect, only what
+a person does with the items, by the rules below.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ INTENTS: tuple[str, ...] = (
 )  # fmt: skip
 NONE = INTENTS[-1]
 DECIMALS = 6
-"""Places of a probability on the wire."""
+"""Decimals of a probability on the wire."""
 
 
-class Act(NamedTuple):
-    """One interaction as the rules read it: kind and value as on the wire, `age_ms` before the moment asked about.
+class Feedback(NamedTuple):
+    """One interaction with an item: `kind` and `value` as on the wire, and how long ago it was.
 
-    `value` of a dwell is in seconds, of a completion the share that was played (0..1, 1 where not given).
+    `value` of a dwell is in seconds; of a completion it is the share that was played (0..1, 1 where not given).
     """
 
     kind: str
@@ -30,11 +30,12 @@ class Act(NamedTuple):
     value: float | None = None
 
 
-class Behaviour(NamedTuple):
-    """What the rules count: acts older than `reach_ms` say nothing, others fade by `half_life_ms`.
+class FeedbackRules(NamedTuple):
+    """Parameters of the rules: feedback older than `reach_ms` is ignored, newer decays by `half_life_ms`.
 
-    A dwell shorter than `glance_s` is a glance, one of `stay_s` or more a stay; `doubt` is the weight that `none`
-    holds against all evidence: so many fresh acts of one mind are needed to be as likely as not.
+    A dwell shorter than `glance_s` is a glance, one of `stay_s` or more a stay. A completion counts from a share of
+    `complete_from` on. `doubt` is the weight of `none`: so many fresh interactions of weight 1 make their intent as
+    likely as `none`.
     """
 
     reach_ms: int = 120_000
@@ -45,11 +46,11 @@ class Behaviour(NamedTuple):
     doubt: float = 2.0
 
 
-BEHAVIOUR = Behaviour()
-BEHAVIOUR_RULES = "behaviour_rules@1"
-"""The rules' name and version, as a model's; `_SAYS` and `from_behaviour` are what it versions."""
+DEFAULT_RULES = FeedbackRules()
+FEEDBACK_RULES_ID = "behaviour_rules@1"
+"""The rules' name and version, in place of a model's; a change of `_WEIGHTS` or `from_feedback` needs a new version."""
 
-_SAYS: Mapping[str, Mapping[str, float]] = {
+_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "skip": {"change": 1.0, "less_like_this": 0.5},
     "glance": {"change": 0.5},
     "stay": {"continue": 0.5},
@@ -57,74 +58,74 @@ _SAYS: Mapping[str, Mapping[str, float]] = {
     "like": {"more_like_this": 1.0},
     "dislike": {"less_like_this": 1.0, "change": 0.5},
 }
-"""What one fresh act adds to each intent. Impressions, clicks and ratings say nothing: they come with any intent."""
+"""What one fresh interaction adds to each intent. Impressions, clicks and ratings add nothing: any intent has them."""
 
 
-def counts(act: Act, rules: Behaviour = BEHAVIOUR) -> bool:
-    """Whether an act says anything of what its person wants, at whatever age."""
-    return _read(act, rules) in _SAYS
+def is_informative(feedback: Feedback, rules: FeedbackRules = DEFAULT_RULES) -> bool:
+    """Tell whether an interaction adds to any intent while it is fresh."""
+    return _row_of(feedback, rules) in _WEIGHTS
 
 
-def from_behaviour(acts: Sequence[Act], rules: Behaviour | None = None) -> dict[str, float]:
-    """A session's recent interactions in, the probability of each of the ten intents out (sums to 1).
+def from_feedback(feedback: Sequence[Feedback], rules: FeedbackRules = DEFAULT_RULES) -> dict[str, float]:
+    """Estimate the probability of each of the ten intents (sums to 1) from a session's recent interactions.
 
-    Each act adds `_SAYS` of its kind, times 2^(-age / half-life), to its intents; `none` weighs `doubt`; the weights
-    are scaled to sum to 1. No act that counts gives `none` 1. Acts with a negative age (the future) are left out. Hand
-    set, not fitted: no recorded session with known intents was at hand. The order of `acts` changes nothing.
+    Each interaction adds the `_WEIGHTS` of its kind, times 2^(-age / half-life), to its intents; `none` has the weight
+    `doubt`; weights are scaled to sum to 1. Without any interaction that counts, `none` has probability 1. A negative
+    age (the future) is left out. The order of `feedback` changes nothing. Weights are set by hand, not fitted: there
+    was no recorded session with known intents.
     """
-    rules = rules or BEHAVIOUR
-    said: dict[str, list[float]] = {intent: [] for intent in INTENTS}
-    said[NONE].append(rules.doubt)
-    for act in acts:
-        if 0 <= act.age_ms <= rules.reach_ms:
-            fresh = 2.0 ** (-act.age_ms / rules.half_life_ms)
-            for intent, says in _SAYS.get(_read(act, rules), {}).items():
-                said[intent].append(says * fresh)
-    weights = {intent: math.fsum(parts) for intent, parts in said.items()}
+    parts: dict[str, list[float]] = {intent: [] for intent in INTENTS}
+    parts[NONE].append(rules.doubt)
+    for one in feedback:
+        if 0 <= one.age_ms <= rules.reach_ms:
+            fresh = 2.0 ** (-one.age_ms / rules.half_life_ms)
+            for intent, weight in _WEIGHTS.get(_row_of(one, rules), {}).items():
+                parts[intent].append(weight * fresh)
+    weights = {intent: math.fsum(added) for intent, added in parts.items()}
     total = math.fsum(weights.values())
     return {intent: weight / total for intent, weight in weights.items()}
 
 
-def _read(act: Act, rules: Behaviour) -> str:
-    """An act in, the row of `_SAYS` it stands for out; a dwell between glance and stay stands for none."""
-    if act.kind == "dwell" and act.value is not None:
-        if act.value < rules.glance_s:
+def _row_of(feedback: Feedback, rules: FeedbackRules) -> str:
+    """Return the row of `_WEIGHTS` for an interaction; a dwell between glance and stay has none."""
+    if feedback.kind == "dwell" and feedback.value is not None:
+        if feedback.value < rules.glance_s:
             return "glance"
-        return "stay" if act.value >= rules.stay_s else ""
-    if act.kind == "complete":
-        return "complete" if act.value is None or act.value >= rules.complete_from else ""
-    return act.kind
+        return "stay" if feedback.value >= rules.stay_s else ""
+    if feedback.kind == "complete":
+        return "complete" if feedback.value is None or feedback.value >= rules.complete_from else ""
+    return feedback.kind
 
 
 def to_wire(p: Iterable[float]) -> dict[str, float]:
-    """Probabilities (10, in the order of `INTENTS`) in, the `intents` map of an observation out: rounded to 1e-6."""
+    """Convert probabilities (10, in the order of `INTENTS`) to an observation's `intents` map, rounded to 1e-6."""
     return {intent: round(float(share), DECIMALS) for intent, share in zip(INTENTS, p, strict=True)}
 
 
-def mean(readings: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
-    """Maps of intents, each with its weight, in; their weighted mean, rounded to 1e-6, out; None where nothing weighs.
+def mean(weighted: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
+    """Average maps of intents by their weights, rounded to 1e-6; None where no weight is positive.
 
-    An intent that a map doesn't name counts as 0 in it. Sums run in the order given.
+    An intent that is missing from a map counts as 0. Sums run in the order given.
     """
-    heavy = [(p, weight) for p, weight in readings if weight > 0]
-    total = sum(weight for _, weight in heavy)
+    positive = [(p, weight) for p, weight in weighted if weight > 0]
+    total = sum(weight for _, weight in positive)
     if not total:
         return None
-    return {i: round(sum(p.get(i, 0.0) * weight for p, weight in heavy) / total, DECIMALS) for i in INTENTS}
+    return {i: round(sum(p.get(i, 0.0) * weight for p, weight in positive) / total, DECIMALS) for i in INTENTS}
 
 
-def pool(readings: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
-    """Maps of intents of different sources, each with its freshness, in; one map out; None where nothing weighs.
+def pool(weighted: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float] | None:
+    """Pool maps of intents of different sources, each with its freshness; None where none is fresh.
 
-    A linear opinion pool (Stone 1961): each weighs its freshness times what it does not leave to `none`, since saying
-    `none` is abstaining, no vote against what another has seen. A single map comes out as it is; where all abstain
-    fully, it is their mean. Rounded to 1e-6; sums run in the order given.
+    This is a linear opinion pool (Stone 1961). Each map weighs its freshness times 1 - p(none): `none` is an
+    abstention, not a vote against the other sources. A single map is returned unchanged; where all abstain fully, the
+    result is their mean. Rounded to 1e-6; sums run in the order given.
     """
-    fresh = [(p, weight) for p, weight in readings if weight > 0]
+    fresh = [(p, weight) for p, weight in weighted if weight > 0]
     return mean([(p, weight * (1.0 - p.get(NONE, 0.0))) for p, weight in fresh]) or mean(fresh)
 
 
-def named(p: Mapping[str, float], least: float) -> str:
-    """A map of intents in, the likeliest out; `none` where no other reaches `least` or `none` itself is likeliest."""
+def likeliest(p: Mapping[str, float], least: float) -> str:
+    """Return the likeliest intent; `none` where no other reaches `least` or `none` itself is likeliest."""
     best = max(INTENTS, key=lambda intent: p.get(intent, 0.0))
     return best if best == NONE or p.get(best, 0.0) >= least else NONE

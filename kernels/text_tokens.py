@@ -1,4 +1,4 @@
-"""Text in, token ids out: the one framing that training, evaluation and the running pipeline share."""
+"""Tokenize texts, in the same way for training, evaluation and the running pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_CHARACTERS = 4000
 """Longer texts are cut before they are tokenized, so that one huge message cannot hold up a batch."""
 
 _COLOUR_WORDS = frozenset({"BLACK", "WHITE", "HEAVY", "SIGN", "SYMBOL"})
-"""Words of a Unicode name that describe the glyph and not what it says ("HEAVY BLACK HEART")."""
+"""Words of a Unicode name that describe the glyph and not its meaning ("HEAVY BLACK HEART")."""
 _FIRST_SKIN_TONE, _LAST_SKIN_TONE = "\U0001f3fb", "\U0001f3ff"
 _FIRST_PICTURE = "\u2190"
 LENGTH_STEP = 8
@@ -28,9 +28,8 @@ _SPECIAL_TOKENS = 2
 class Tokens(NamedTuple):
     """One padded batch of n texts, t tokens wide.
 
-    `input_ids` and `attention_mask` are int64, n x t; `counts` (int64, n) are the tokens before cutting; `truncated`
-    (bool, n) says whether a text was cut; `unknown` (float64, n) is the share of its tokens that are not in the
-    vocabulary.
+    `input_ids` and `attention_mask` are int64, n x t. `counts` (int64, n) are the numbers of tokens before truncation,
+    `truncated` (bool, n) marks truncated texts, and `unknown` (float64, n) is the share of unknown tokens.
     """
 
     input_ids: NDArray[np.int64]
@@ -41,11 +40,11 @@ class Tokens(NamedTuple):
 
 
 def spell_out(text: str) -> str:
-    """Text in, the same text with each emoji replaced by its Unicode name out.
+    """Replace each emoji of a text by its Unicode name.
 
     The encoder's vocabulary has no emoji: without this a crying face and a laughing one are both `[UNK]`, and in chat
-    they often are the whole message. Skin tones, joiners and variation selectors are dropped; a character that this
-    Python's Unicode tables do not name is kept.
+    they are often the full message. Skin tones, joiners and variation selectors are dropped; a character that has no
+    name in this Python's Unicode tables is left as it is.
     """
     if text.isascii():
         return text
@@ -62,10 +61,10 @@ def spell_out(text: str) -> str:
 
 
 class TextTokens:
-    """A `tokenizer.json` and a length limit; `encode` gives padded batches of at most `max_tokens` columns.
+    """A tokenizer from a `tokenizer.json`, which makes padded batches of at most `max_tokens` columns.
 
-    `pad_id` fills rows up, `unknown` is the token of what the vocabulary can't spell (None: it can spell anything), and
-    where not `spelled` emoji are given to the tokenizer as they are.
+    `pad_id` is the padding token's id and `unknown` the unknown token (None for a vocabulary without one). Emoji are
+    spelled out, unless `spelled` is False.
     """
 
     def __init__(
@@ -81,12 +80,12 @@ class TextTokens:
         self._pad_id, self._spelled = pad_id, spelled
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """`n` texts in, one batch out; the width `t` is the longest text rounded up to 8, at most `max_tokens`.
+        """Encode n texts as one batch; its width is the longest text's, rounded up to 8, at most `max_tokens`.
 
         A text over the limit keeps its first tokens and its closing `[SEP]`. An empty text is its two special tokens.
         """
-        read = [spell_out(text[:MAX_CHARACTERS]) if self._spelled else text[:MAX_CHARACTERS] for text in texts]
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(read)]
+        prepared = [spell_out(text[:MAX_CHARACTERS]) if self._spelled else text[:MAX_CHARACTERS] for text in texts]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(prepared)]
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         cut = np.array([len(text) > MAX_CHARACTERS for text in texts], dtype=np.bool_)
         longest = min(self.max_tokens, int(counts.max(initial=2)))
@@ -94,10 +93,10 @@ class TextTokens:
         ids = np.full((len(rows), width), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for at, row in enumerate(rows):
-            kept = row if len(row) <= self.max_tokens else [*row[: self.max_tokens - 1], row[-1]]
-            ids[at, : len(kept)] = kept
-            mask[at, : len(kept)] = 1
+            tokens = row if len(row) <= self.max_tokens else [*row[: self.max_tokens - 1], row[-1]]
+            ids[at, : len(tokens)] = tokens
+            mask[at, : len(tokens)] = 1
         words = np.maximum(mask.sum(axis=1) - _SPECIAL_TOKENS, 1)
-        strange = np.zeros(len(rows)) if self._unknown_id is None else (ids == self._unknown_id).sum(axis=1)
-        unknown = np.asarray(strange / words, dtype=np.float64)
+        unspelled = np.zeros(len(rows)) if self._unknown_id is None else (ids == self._unknown_id).sum(axis=1)
+        unknown = np.asarray(unspelled / words, dtype=np.float64)
         return Tokens(ids, mask, counts, cut | (counts > self.max_tokens), unknown)

@@ -1,11 +1,11 @@
-"""The gate of responsible use: may this modality of this session be read now, and may this deployment sense at all.
+"""Responsible use: whether a modality of a session may be read now, and whether this deployment may sense at all.
 
-Consent covers one person and fails closed (DESIGN §9). The gate is asked before any decoding or encoder call.
+Consent covers one person and fails closed (DESIGN §9). It is checked before anything is decoded or encoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -27,14 +27,14 @@ REFUSED_CONTEXTS = ("law_enforcement", "migration", "credit", "insurance")
 CONTEXTS = (*ALLOWED_CONTEXTS, *SENSE_ONLY_CONTEXTS, *NEEDS_REFERENCE, *REFUSED_CONTEXTS)
 CONSENT_SOURCE = "consent"
 CLOCKS_DIFFER_MS = 5000
-"""How far a broker's clock may be from this machine's."""
+"""How far a broker's clock may differ from this machine's."""
 AUDIT = "audit"
 HORIZON_MS = 60_000
-"""A withdrawal older than the windows' horizon has nothing left to take back."""
+"""A withdrawal older than the windows' horizon has no evidence left to revoke."""
 
 
 def check_context(context: str | None, reference: str | None, *, ranks: bool = False) -> None:
-    """A deployment's declared use in, nothing out: it is allowed, or it raises.
+    """Check a deployment's declared use.
 
     Args:
         context: `STREAMER_CONTEXT`, one of `CONTEXTS`.
@@ -63,9 +63,13 @@ def check_context(context: str | None, reference: str | None, *, ranks: bool = F
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says of one record: `reason` is None where it may be read.
+    """Whether a record may be read.
 
-    `disclosed` false means that not even an `absent` observation may leave: nobody has been told of the sensing yet.
+    Args:
+        reason: why not; None where it may be.
+        mode: how it may be read.
+        single_subject: whether it may be read only where one face is in the picture.
+        disclosed: whether the person was informed of the sensing; if not, not even an `absent` observation is written.
     """
 
     reason: Literal["no_consent", "minor", "switched_off"] | None
@@ -82,34 +86,39 @@ class Verdict:
 def audited(
     context: Context, record: Record[Any], kind: Literal["consent", "override"], detail: Mapping[str, str]
 ) -> list[Record[Any]]:
-    """A decision in, its entry for the topic `audit` out, about the record's key; none where there is no such topic."""
+    """The entry for the topic `audit` of a decision about a record's key; none where there is no such topic."""
     if not context.audits:
         return []
-    told = {"operator": context.operator, "worker": context.settings.worker_name(), **detail}
-    entry = AuditEntry(event_time_ms=context.clock.now_ms(), kind=kind, subject=record.key, detail=told)
+    full = {"operator": context.operator, "worker": context.settings.worker_name(), **detail}
+    entry = AuditEntry(event_time_ms=context.clock.now_ms(), kind=kind, subject=record.key, detail=full)
     return [record.derive(entry, AUDIT)]
 
 
 class _Grant(NamedTuple):
-    """From which moment of capture on, and in which mode, a session's media may be read."""
+    """From which capture time on, and in which mode, a session's media may be read."""
 
     since_ms: int
     mode: Mode
 
 
-class Gate:
-    """Consents and controls in, a verdict for each record out; counts every refusal by its reason.
+class ConsentGate:
+    """Follows consents and controls, and decides for each record of one modality whether it may be read.
 
-    What was captured before consent was given, before the person was told, or while the switch was off may not be read,
-    however late it comes. After a start nobody knows what the switch said before its latest record: what was captured
-    before that is not read either.
+    What was captured before consent was given, before the person was informed, or while sensing was switched off is not
+    read, however late it arrives. After a start the switch's state before its latest record is unknown, so what was
+    captured before that is not read either. Every refusal is counted by its reason.
+
+    Args:
+        context: the operator's, with the tables `consents` and `controls`.
+        modality: what the operator senses.
+        drop: called with a session's id when its reading ends: the operator drops what it has buffered of it.
     """
 
-    def __init__(self, context: Context, modality: str) -> None:
-        self._context = context
+    def __init__(self, context: Context, modality: str, drop: Callable[[str], None] = lambda session_id: None) -> None:
+        self._context, self._drop = context, drop
         self._modality = modality
         self._granted: dict[str, _Grant] = {}
-        self._undisclosed: set[str] = set()  # sessions whose consent says that nobody has been told
+        self._undisclosed: set[str] = set()  # sessions whose consent says that the person was not informed
         self._opened_ms = 0
         self._off: bool | None = None  # None: the tables have not been read yet
         self._off_by: Record[Any] | None = None
@@ -118,7 +127,7 @@ class Gate:
         self._decisions: list[Record[Any]] = []
 
     def open(self) -> None:
-        """Refuse to open in a use that is refused; and know nothing yet, since the tables will be read anew.
+        """Check the declared use, and start without any consent: the tables are read anew.
 
         Raises:
             RefusedUseError: see `check_context`.
@@ -130,7 +139,7 @@ class Gate:
         self._opened_ms = self._context.clock.now_ms()
 
     def verdict(self, record: Record[Any]) -> Verdict:
-        """May this record be read by this modality's model now? Counts the reason where it may not."""
+        """Whether the model may read this record now; counts the reason where it may not."""
         consent = self._context.table("consents").get(record.key)
         verdict = self._consented(consent)
         self._decide(record, consent, verdict)
@@ -150,23 +159,36 @@ class Gate:
         return verdict
 
     def decisions(self) -> list[Record[Any]]:
-        """What `verdict` has decided anew since the last call, for the topic `audit`."""
+        """The entries for the topic `audit` of what was decided anew since the last call."""
         decisions, self._decisions = self._decisions, []
         return decisions
 
     def forget(self, session_id: str) -> None:
-        """Drop what was last decided for a session that is over."""
+        """Drop all that is buffered of a session, and what was last decided for it."""
+        self._drop(session_id)
         self._decided.pop(session_id, None)
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent or a control in; one `absent` observation out for each session whose reading ends by it.
+        """Take in a consent or a control; returns one `absent` observation for each session whose reading it ends.
 
-        Stamped with its own event time: fusion drops the modality's evidence at that observation, and sending it again
-        at start repeats an identity, which is harmless. What was decided anew goes to `audit`.
+        The observation has the consent's event time. Fusion revokes the modality's evidence on it; sent again after a
+        restart it is a duplicate, which is harmless. Decisions go to `audit`.
         """
+        ended: list[Record[Any]] = []
         if table == "controls":
-            return self._on_control(record)
-        return self._on_consent(record) if table == "consents" else ()
+            ended = self._on_control(record)
+        elif table == "consents":
+            ended = self._on_consent(record)
+        for answer in ended:
+            if isinstance(answer.payload, Observation):
+                self._drop(answer.key)
+        return ended
+
+    def refused(self, record: Record[Any], verdict: Verdict, source_id: str) -> list[Record[Any]]:
+        """What to write for a record that may not be read: `absent` with the reason, nothing before disclosure."""
+        if verdict.reason is None or not verdict.disclosed:
+            return []
+        return [record.derive(self.absent(record, verdict.reason, source_id))]
 
     def absent(self, record: Record[Any], reason: str, source_id: str) -> Observation:
         """An `absent` observation of this modality at a record's event time."""
@@ -190,7 +212,7 @@ class Gate:
         if found.allowed:
             since_ms = max(record.event_time_ms, consent.disclosed_at_ms)
             if before is not None and before.mode in (found.mode, "full"):
-                since_ms = before.since_ms  # said again, or narrowed: what was captured before is covered too
+                since_ms = before.since_ms  # granted again, or narrowed: what was captured before is covered too
             self._granted[session] = _Grant(since_ms, found.mode)
         if isinstance(consent, Consent) and not found.disclosed:
             self._undisclosed.add(session)
@@ -201,19 +223,19 @@ class Gate:
         return [*([] if ends is None else [ends]), *self.decisions()]
 
     def _ends(self, record: Record[Any], found: Verdict, before: _Grant | None) -> Record[Any] | None:
-        """What takes back a session's evidence where a consent ends its reading, None where nothing is to be taken."""
+        """The observation that revokes a session's evidence where a consent ends its reading; None where it doesn't."""
         may_have_been_read = before is not None or self._is_recent(record)
         if not found.allowed:
-            # deleted or unreadable before this opened: it may have allowed what was read then, unless nobody was told
+            # deleted or unreadable before this opened: it may have allowed reading then, unless nobody was informed
             unknown = record.payload is None and record.kafka_ms <= self._opened_ms + CLOCKS_DIFFER_MS
-            told = found.disclosed or (unknown and record.key not in self._undisclosed)
-            ends = before is not None or (may_have_been_read and told)
-            return self._taken_back(record, found.reason or "no_consent") if ends else None
+            disclosed = found.disclosed or (unknown and record.key not in self._undisclosed)
+            ends = before is not None or (may_have_been_read and disclosed)
+            return self._revocation(record, found.reason or "no_consent") if ends else None
         was_read_otherwise = found.mode == "expressions_only" if before is None else before.mode != found.mode
         if may_have_been_read and was_read_otherwise:
-            return self._taken_back(record, "no_consent")
+            return self._revocation(record, "no_consent")
         if before is None and self._off and self._off_by is not None and self._is_recent(self._off_by):
-            return self._taken_back(replace(self._off_by, key=record.key), "switched_off")
+            return self._revocation(replace(self._off_by, key=record.key), "switched_off")
         return None
 
     def _on_control(self, record: Record[Any]) -> list[Record[Any]]:
@@ -221,22 +243,22 @@ class Gate:
         self._off = off
         if off == before:
             return []
-        told = audited(self._context, record, "override", {"sensing": "off" if off else "on"})
+        entries = audited(self._context, record, "override", {"sensing": "off" if off else "on"})
         if not off:
             self._on_since_ms = max(self._on_since_ms, record.event_time_ms)
-            return told if before else []
+            return entries if before else []
         self._off_by = record
         sessions = self._granted if self._is_recent(record) else ()
-        return [*(self._taken_back(replace(record, key=s), "switched_off") for s in sessions), *told]
+        return [*(self._revocation(replace(record, key=s), "switched_off") for s in sessions), *entries]
 
     def _is_recent(self, record: Record[Any]) -> bool:
         return self._context.clock.now_ms() - record.kafka_ms <= HORIZON_MS
 
-    def _taken_back(self, record: Record[Any], reason: str) -> Record[Any]:
+    def _revocation(self, record: Record[Any], reason: str) -> Record[Any]:
         return record.derive(self.absent(record, reason, CONSENT_SOURCE))
 
     def _decide(self, record: Record[Any], consent: object, verdict: Verdict) -> None:
-        """Note what consent allows of a session now, where it differs from what was noted last."""
+        """Note a decision for the topic `audit` where it differs from the last one about the session."""
         if not self._context.audits:
             return
         decision = {"modality": self._modality, "decision": "allowed" if verdict.allowed else "refused"}
@@ -253,7 +275,7 @@ class Gate:
         return any(isinstance(c, Control) and c.sensing_off for c in self._context.table("controls").values())
 
     def _consented(self, consent: object) -> Verdict:
-        """What a consent says of this modality, whatever the switch says."""
+        """The verdict by consent alone, whatever the switch."""
         if not isinstance(consent, Consent) or consent.disclosed_at_ms is None:
             return Verdict("no_consent", disclosed=False)
         if self._modality not in consent.modalities:

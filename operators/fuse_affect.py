@@ -109,7 +109,7 @@ class FuseAffect:
         )
         return event if fused is None or abstained else _with_estimate(event, fused)
 
-    def _reading(self, piece: Piece) -> fusion.Reading:
+    def _reading(self, piece: Piece) -> fusion.WeightedOutput:
         o: Observation = piece.payload
         vad = None
         if o.vad_source == "measured" and o.valence is not None and o.arousal is not None and o.dominance is not None:
@@ -118,7 +118,7 @@ class FuseAffect:
             self._priors[o.model] = {}
             told = "the training prior of %s is not known here, taken as equal: if it was imported, set STREAMER_MODELS"
             self._context.log.warning(told, o.model)
-        return fusion.Reading(o.emotions or {}, self._priors.get(o.model, {}), piece.weight, o.confidence, vad)
+        return fusion.WeightedOutput(o.emotions or {}, self._priors.get(o.model, {}), piece.weight, o.confidence, vad)
 
     def _state(
         self, modality: str, window: Window, pieces: Sequence[Piece], fused: fusion.Fused | None
@@ -129,7 +129,7 @@ class FuseAffect:
             state = "no_consent"
         elif any(not p.payload.absent and p.weight > 0 for p in pieces):
             state = "present"
-        elif any(p.own for p in pieces):
+        elif any(p.inside for p in pieces):
             state = "absent"
         found = fused.experts.get(modality) if fused else None
         return ModalityReading(

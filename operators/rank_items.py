@@ -1,6 +1,6 @@
-"""Candidates in, the same items in an order that suits how the person is doing out; a newer order when that changes.
+"""Ranks candidates by the platform's score, the person's affect and feedback; again when the affect has changed.
 
-What it decides beyond DESIGN §4: `position`, `base_rank` and `pinned_rank` count from 0; `expires_ms` is a moment, as
+Beyond DESIGN §4: `position`, `base_rank` and `pinned_rank` count from 0; `expires_ms` is a moment, as
 every `_ms` field that is not a duration by name; a request that comes again continues its revisions, so
 (`request_id`, `revision`) never means two lists.
 """
@@ -28,7 +28,7 @@ from operators.payloads import (
     RankedItem,
     RankedList,
 )
-from operators.rank_state import Acts, Reading, Request, SessionState, Shown
+from operators.rank_state import AffectState, Feedback, Request, ServedList, SessionState
 from streamer.event_time import Duration
 from streamer.operator import Context
 from streamer.payloads import Refusal
@@ -37,17 +37,17 @@ from streamer.records import Origin, Record
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 STATE = "state"
-"""The table a host may give for what is kept of a session; without one it is a dict, and lost with the process."""
+"""The table that a host may provide for the state of sessions; without one it is a dict, and lost with the process."""
 
-ACT_WEIGHTS = {"like": 1.0, "complete": 0.5, "click": 0.25, "skip": -0.5, "dislike": -1.0}
-ACTS_KEPT = 20
+FEEDBACK_WEIGHTS = {"like": 1.0, "complete": 0.5, "click": 0.25, "skip": -0.5, "dislike": -1.0}
+MAX_FEEDBACK = 20
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is blended and how often a list may change; a `Control` overrides policy, goal and cap while it stands.
+    """What is blended and how often a list may change; a `Control` in force overrides policy, goal and cap.
 
     `cap` and `session_cap` are in parts of the base range; `rerank_delta` is how far valence, arousal or confidence has
-    to move before a new order is looked for; a request older than `max_request_age` isn't ranked again.
+    to change before a list is ranked again; a request older than `max_request_age` isn't ranked again.
     """
 
     policy: Literal["affect", "noop", "shuffle"] = "affect"
@@ -66,8 +66,8 @@ class RankItems:
     """Answers each candidate list at once (revision 0), and again when affect has moved and the order with it.
 
     Affect counts only with `affect_ranking` consent, outside `expressions_only`, while the newest event is recent, sure
-    enough and not abstaining; without that consent reasons show the base alone. Withdrawn consent erases what is kept
-    of the affect and restores the base order at once; so does the kill switch.
+    enough and not abstaining; without that consent only the base score counts. A withdrawn consent erases the stored
+    affect and restores the base order at once; so does the kill switch.
     """
 
     def __init__(self, params: Params, context: Context) -> None:
@@ -76,7 +76,7 @@ class RankItems:
         self._state = SessionState(given if isinstance(given, MutableMapping) else {})
         self._traits: dict[str, tuple[Item, Trait]] = {}
         self._swept_ms = 0
-        self._told = scoring.Blend(params.policy, params.goal, params.cap, params.session_cap)
+        self._last_blend = scoring.Blend(params.policy, params.goal, params.cap, params.session_cap)
         context.runs.models["policy"] = scoring.POLICIES[params.policy]
 
     async def open(self) -> None:
@@ -91,9 +91,9 @@ class RankItems:
     async def process(
         self, batch: Sequence[Record[AffectEvent | Interaction | CandidateList]]
     ) -> Sequence[Record[RankedList | Refusal]]:
-        """Candidates, affect events and interactions in, ranked lists and refusals out, in the order of the batch."""
+        """Ranked lists and refusals for candidates, affect events and interactions, in the order of the batch."""
         out: list[Record[Any]] = []
-        records: Sequence[Record[Any]] = batch  # which of the three it is, is told apart here
+        records: Sequence[Record[Any]] = batch  # matched by type below
         for record in records:
             match record.payload:
                 case CandidateList():
@@ -108,12 +108,12 @@ class RankItems:
         return out
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent or control in; out, at once, the lists whose order no longer stands because of it.
+        """Take in a consent or control; returns at once the lists whose order it changes.
 
-        With a consent that is deleted goes all that is kept of its session.
+        A deleted consent erases the session's state.
         """
         if table == "consents" and not self._may_use_affect(record.key):
-            self._state.drop(record.key, Reading)
+            self._state.drop(record.key, AffectState)
             restored = self._rerank(record.key, record, at_once=True)
             if record.payload is None:
                 self.forget(record.key)
@@ -124,12 +124,12 @@ class RankItems:
         return ()
 
     def needs_from(self, session_id: str) -> Origin | None:
-        """Nothing: what is held is in the state table."""
+        """None: nothing is buffered outside the state table."""
         del session_id
         return None
 
     def forget(self, session_id: str) -> None:
-        """Erase all that is kept of a session."""
+        """Erase a session's state."""
         self._state.forget(session_id)
 
     async def close(self) -> None:
@@ -148,9 +148,9 @@ class RankItems:
         self._context.metrics.count("unknown_item", sum(item_id not in catalogue for item_id in first))
         request = msgspec.structs.replace(request, items=list(first.values()))
         self._state.keep(record.key, Request(record.kafka_ms, request))
-        shown = self._state.get(record.key, Shown)
-        again = shown is not None and shown.request_id == request.request_id
-        ranked, _ = self._ranked(record, request, shown.revision + 1 if shown and again else 0, "request", None)
+        served = self._state.get(record.key, ServedList)
+        again = served is not None and served.request_id == request.request_id
+        ranked, _ = self._ranked(record, request, served.revision + 1 if served and again else 0, "request", None)
         return record.derive(ranked)
 
     def _on_affect(self, record: Record[AffectEvent]) -> Sequence[Record[Any]]:
@@ -159,50 +159,50 @@ class RankItems:
             self._context.metrics.count("no_consent")
             return ()
         at = (event.window_end_ms, event.final, event.revision)
-        newest = self._state.get(record.key, Reading)
+        newest = self._state.get(record.key, AffectState)
         if newest is not None and at <= newest.at:
             return ()
-        known = not event.abstained and event.valence is not None and event.emotions is not None
-        affect = (event.valence or 0.0, event.arousal or 0.0, event.confidence) if known else None
-        self._state.keep(record.key, Reading(event.emitted_at_ms, event.event_id, at, affect, event.emotions or {}))
+        stated = not event.abstained and event.valence is not None and event.emotions is not None
+        affect = (event.valence or 0.0, event.arousal or 0.0, event.confidence) if stated else None
+        self._state.keep(record.key, AffectState(event.emitted_at_ms, event.event_id, at, affect, event.emotions or {}))
         return self._rerank(record.key, record)
 
     def _on_interaction(self, record: Record[Interaction]) -> None:
-        act = record.payload
-        weight = ACT_WEIGHTS.get(act.kind)
+        interaction = record.payload
+        weight = FEEDBACK_WEIGHTS.get(interaction.kind)
         if weight is None:
             return
-        kept = self._state.get(record.key, Acts)
-        acts = kept.acts if kept else []
-        if any(act.interaction_id == seen for seen, _, _ in acts):
+        stored = self._state.get(record.key, Feedback)
+        given = stored.given if stored else []
+        if any(interaction.interaction_id == seen for seen, _, _ in given):
             self._context.metrics.count("duplicate")
             return
-        acts = [*acts, (act.interaction_id, act.item_id, weight)]
-        self._state.keep(record.key, Acts(record.kafka_ms, acts[-ACTS_KEPT:]))
+        given = [*given, (interaction.interaction_id, interaction.item_id, weight)]
+        self._state.keep(record.key, Feedback(record.kafka_ms, given[-MAX_FEEDBACK:]))
 
     def _rerank(self, session_id: str, record: Record[Any], *, at_once: bool = False) -> list[Record[Any]]:
-        """The live list of a session again, if its order differs now; `at_once` waits for no interval and no delta."""
-        request, shown = self._state.get(session_id, Request), self._state.get(session_id, Shown)
-        if request is None or shown is None or shown.request_id != request.candidates.request_id:
+        """Rank a session's served list again; returned if its order differs. `at_once` ignores interval and delta."""
+        request, served = self._state.get(session_id, Request), self._state.get(session_id, ServedList)
+        if request is None or served is None or served.request_id != request.candidates.request_id:
             return []
         now_ms, expires_ms = self._context.clock.now_ms(), request.candidates.expires_ms
         expired = expires_ms is not None and now_ms >= expires_ms
         if expired or now_ms > request.touched_ms + self._params.max_request_age:
             self._state.drop(session_id, Request)
             return []
-        waits = now_ms < shown.touched_ms + self._params.min_interval or not self._moved(session_id, shown)
+        waits = now_ms < served.touched_ms + self._params.min_interval or not self._moved(session_id, served)
         if waits and not at_once:
             return []
         source = replace(record, key=session_id)  # a control is keyed by its app
-        ranked, is_new = self._ranked(source, request.candidates, shown.revision + 1, "affect", shown)
+        ranked, is_new = self._ranked(source, request.candidates, served.revision + 1, "affect", served)
         return [source.derive(ranked)] if is_new else []
 
-    def _moved(self, session_id: str, shown: Shown) -> bool:
+    def _moved(self, session_id: str, served: ServedList) -> bool:
         affect = self._usable(session_id, self._blend())
-        if affect is None or shown.affect is None:
-            return (affect is None) != (shown.affect is None)
+        if affect is None or served.affect is None:
+            return (affect is None) != (served.affect is None)
         now = (affect.valence, affect.arousal, affect.confidence)
-        return max(abs(a - b) for a, b in zip(now, shown.affect, strict=True)) >= self._params.rerank_delta
+        return max(abs(a - b) for a, b in zip(now, served.affect, strict=True)) >= self._params.rerank_delta
 
     def _ranked(
         self,
@@ -210,30 +210,30 @@ class RankItems:
         request: CandidateList,
         revision: int,
         cause: Literal["request", "affect"],
-        shown: Shown | None,
+        served: ServedList | None,
     ) -> tuple[RankedList, bool]:
-        """A request in its order now, and whether that differs from what was shown; takes note of it."""
+        """Rank a request and store it as served; returns the list, and whether its order differs from the last one."""
         begun_ms, now_ms = self._context.clock.perf_ms(), self._context.clock.now_ms()
         blend = self._blend()
-        affect, reading = self._usable(record.key, blend), self._state.get(record.key, Reading)
+        affect, stored = self._usable(record.key, blend), self._state.get(record.key, AffectState)
         items = {c.item_id: self._item(c.item_id) for c in request.items}
         offered = [c for c in request.items if not (c.blocked or _blocked(items[c.item_id]))]
-        speaks = self._speaks(record.key, offered, items)
+        preferences = self._preferences(record.key, offered, items)
         moods = (_mood(items[c.item_id]) for c in offered)
         placed = scoring.rank(
             [
                 scoring.Candidate(c.item_id, c.score, *mood, c.pinned_rank, c.sponsored, session)
-                for c, mood, session in zip(offered, moods, speaks, strict=True)
+                for c, mood, session in zip(offered, moods, preferences, strict=True)
             ],
             affect, blend, seed=request.request_id, primary=request.primary_item_id,
         )[: self._params.top]  # fmt: skip
         order = [p.item_id for p in placed]
-        is_new = shown is None or order != shown.order
-        looked_at = (affect.valence, affect.arousal, affect.confidence) if affect else None
-        if shown is None or is_new:
-            shown = Shown(now_ms, request.request_id, revision, order, looked_at)
-        self._state.keep(record.key, msgspec.structs.replace(shown, affect=looked_at))
-        used = reading if affect else None
+        is_new = served is None or order != served.order
+        affect_used = (affect.valence, affect.arousal, affect.confidence) if affect else None
+        if served is None or is_new:
+            served = ServedList(now_ms, request.request_id, revision, order, affect_used)
+        self._state.keep(record.key, msgspec.structs.replace(served, affect=affect_used))
+        used = stored if affect else None
         own = {c.item_id: c.provenance for c in offered}
         ranked = RankedList(
             session_id=record.key,
@@ -262,22 +262,22 @@ class RankItems:
         self._context.metrics.time("rank", [self._context.clock.perf_ms() - begun_ms])
         return ranked, is_new
 
-    def _speaks(self, session_id: str, offered: Sequence[Candidate], items: dict[str, Item | None]) -> list[float]:
-        """For each candidate what the person did in this session says of it, in [-1, 1]; 0 without consent."""
-        kept = self._state.get(session_id, Acts)
-        if kept is None or not self._may_use_affect(session_id):
+    def _preferences(self, session_id: str, offered: Sequence[Candidate], items: dict[str, Item | None]) -> list[float]:
+        """For each candidate the preference that the session's feedback shows for it, in [-1, 1]; 0 without consent."""
+        stored = self._state.get(session_id, Feedback)
+        if stored is None or not self._may_use_affect(session_id):
             return [0.0] * len(offered)
-        acts = [(self._trait(item_id, self._item(item_id)), weight) for _, item_id, weight in kept.acts]
-        return speaks_for([self._trait(c.item_id, items[c.item_id]) for c in offered], acts)
+        feedback = [(self._trait(item_id, self._item(item_id)), weight) for _, item_id, weight in stored.given]
+        return speaks_for([self._trait(c.item_id, items[c.item_id]) for c in offered], feedback)
 
     def _trait(self, item_id: str, item: Item | None) -> Trait:
         if item is None:
             return Trait(item_id, frozenset())
-        known = self._traits.get(item_id)
-        if known is None or known[0] is not item:
-            known = (item, Trait(item_id, frozenset(item.tags), read_embedding(item.embedding)))
-            self._traits[item_id] = known
-        return known[1]
+        cached = self._traits.get(item_id)
+        if cached is None or cached[0] is not item:
+            cached = (item, Trait(item_id, frozenset(item.tags), read_embedding(item.embedding)))
+            self._traits[item_id] = cached
+        return cached[1]
 
     def _item(self, item_id: str) -> Item | None:
         item = self._context.table("catalogue_items").get(item_id)
@@ -288,18 +288,18 @@ class RankItems:
         return isinstance(consent, Consent) and consent.affect_ranking and not consent.expressions_only
 
     def _usable(self, session_id: str, blend: scoring.Blend) -> scoring.Affect | None:
-        """What of the newest reading may move a list now."""
-        reading = self._state.get(session_id, Reading)
-        if reading is None or reading.affect is None or not self._may_use_affect(session_id):
+        """The newest affect if it may change a list now: recent, sure enough, with consent, and with a goal."""
+        stored = self._state.get(session_id, AffectState)
+        if stored is None or stored.affect is None or not self._may_use_affect(session_id):
             return None
-        valence, arousal, confidence = reading.affect
-        too_old = reading.age_ms(self._context.clock.now_ms()) > self._params.max_affect_age
+        valence, arousal, confidence = stored.affect
+        too_old = stored.age_ms(self._context.clock.now_ms()) > self._params.max_affect_age
         if too_old or confidence < self._params.min_confidence or blend.policy != "affect" or blend.goal == "off":
             return None
-        return scoring.Affect(valence, arousal, reading.emotions, confidence)
+        return scoring.Affect(valence, arousal, stored.emotions, confidence)
 
     def _blend(self) -> scoring.Blend:
-        """The parameters, with what the deployer's controls say now."""
+        """The parameters, overridden by the deployer's controls in force."""
         policy, goal, cap = self._params.policy, self._params.goal, self._params.cap
         for control in self._context.table("controls").values():
             if isinstance(control, Control):
@@ -312,16 +312,16 @@ class RankItems:
     def _overridden(self, record: Record[Any]) -> list[Record[Any]]:
         """The entry for `audit` where a control has changed what is blended."""
         blend = self._blend()
-        if blend == self._told:
+        if blend == self._last_blend:
             return []
-        self._told = blend
+        self._last_blend = blend
         policy = scoring.POLICIES[blend.policy]
         return audited(
             self._context, record, "override", {"policy": policy, "goal": blend.goal, "cap": f"{blend.cap:g}"}
         )
 
     def _sweep(self) -> None:
-        """Forget the sessions that are too old to be ranked again; looked for once in a tenth of that age."""
+        """Forget sessions too old to be ranked again; checked once in a tenth of that age."""
         now_ms, age_ms = self._context.clock.now_ms(), self._params.max_request_age
         if now_ms >= self._swept_ms + age_ms // 10:
             self._state.forget_before(now_ms - age_ms)
@@ -329,14 +329,14 @@ class RankItems:
 
 
 def _problem(request: CandidateList) -> str | None:
-    """Why a list can't be ranked, None if it can; quotes nothing of it."""
+    """Why a list can't be ranked, without quoting it; None if it can."""
     if request.expires_ms is not None and request.expires_ms < 0:
         return "expires_ms is negative; it is Unix milliseconds UTC"
-    for place, item in enumerate(request.items):
+    for row, item in enumerate(request.items):
         if not math.isfinite(item.score):
-            return f"items[{place}].score is not a finite number"
+            return f"items[{row}].score is not a finite number"
         if item.pinned_rank is not None and item.pinned_rank < 0:
-            return f"items[{place}].pinned_rank is negative; it counts from 0"
+            return f"items[{row}].pinned_rank is negative; it counts from 0"
     return None
 
 

@@ -1,7 +1,7 @@
-"""What rank_items keeps of a session: small typed parts in one mapping to MessagePack bytes.
+"""The state of `rank_items`: small typed parts of each session, in one mapping to MessagePack bytes.
 
-Its keys are a session's id, a zero byte and the part's name. It is a dict, or a host's table that survives a crash.
-Parts are apart because they change at different paces: an affect event rewrites some hundred bytes, not a whole list.
+A key is a session's id, a zero byte and a part's name. The mapping is a dict, or a host's table that survives a crash.
+Parts are separate because they change at different rates: an affect event rewrites some hundred bytes, not a list.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 from operators.payloads import CandidateList
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """The newest affect event of a session: what ranking needs of it.
+class AffectState(msgspec.Struct, frozen=True):
+    """What ranking needs of the newest affect event of a session.
 
     `at` is (window_end_ms, final, revision): the greater one is the newer event. `affect` is valence, arousal and
-    confidence, None where the event abstains or doesn't say.
+    confidence, None where the event abstains or has none.
     """
 
     touched_ms: int
@@ -28,7 +28,7 @@ class Reading(msgspec.Struct, frozen=True):
     emotions: dict[str, float]
 
     def age_ms(self, now_ms: int) -> int:
-        """How old the expression is: since the window's end, or since the event was made while the window was open."""
+        """The expression's age in ms: since the window's end, or since the event was made if that was earlier."""
         return max(0, now_ms - min(self.at[0], self.touched_ms))
 
 
@@ -39,8 +39,8 @@ class Request(msgspec.Struct, frozen=True):
     candidates: CandidateList
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What was last sent for a request: when, in which order, and the affect that was looked at for it."""
+class ServedList(msgspec.Struct, frozen=True):
+    """The list last sent for a request: when, in which order, and the affect that was used for it."""
 
     touched_ms: int
     request_id: str
@@ -49,15 +49,16 @@ class Shown(msgspec.Struct, frozen=True):
     affect: tuple[float, float, float] | None
 
 
-class Acts(msgspec.Struct, frozen=True):
-    """What the person did, oldest first: interaction id, item id, weight in [-1, 1]."""
+class Feedback(msgspec.Struct, frozen=True):
+    """The person's feedback, oldest first: interaction id, item id, weight in [-1, 1]."""
 
     touched_ms: int
-    acts: list[tuple[str, str, float]]
+    given: list[tuple[str, str, float]] = msgspec.field(name="acts")
 
 
-P = TypeVar("P", Reading, Request, Shown, Acts)
-_NAMES: dict[type[Any], str] = {Reading: "affect", Request: "request", Shown: "shown", Acts: "acts"}
+P = TypeVar("P", AffectState, Request, ServedList, Feedback)
+_NAMES: dict[type[Any], str] = {AffectState: "affect", Request: "request", ServedList: "shown", Feedback: "acts"}
+"""As they are stored: a state may have been written by an earlier version."""
 _TYPES = {name: part for part, name in _NAMES.items()}
 
 
@@ -72,8 +73,8 @@ class SessionState:
         raw = self._stored.get(f"{session_id}\0{_NAMES[part]}")
         return msgspec.msgpack.decode(raw, type=part) if raw else None
 
-    def keep(self, session_id: str, part: Reading | Request | Shown | Acts) -> None:
-        """Put a part in place of the one there was."""
+    def keep(self, session_id: str, part: AffectState | Request | ServedList | Feedback) -> None:
+        """Store a part in place of the one there was."""
         self._stored[f"{session_id}\0{_NAMES[type(part)]}"] = msgspec.msgpack.encode(part)
 
     def drop(self, session_id: str, part: type[Any]) -> None:

@@ -1,7 +1,7 @@
-"""Interactions in, observations of what they ask of the session out: intents by written rules, and nothing else.
+"""Senses feedback on items: intents of the session by written rules, never emotions.
 
-What a person skips, leaves, finishes or likes says what they want of the session; it says nothing of how they feel. So
-these observations hold no emotions and no VAD, and `fuse_affect` never takes them for evidence of either.
+What a person skips, leaves, finishes or likes shows what they want of the session, not how they feel. So these
+observations have no emotions and no valence, and their modality is declared as no evidence of emotions.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kernels.intents import BEHAVIOUR_RULES, NONE, Act, Behaviour, counts, from_behaviour, to_wire
-from operators.consent import Gate
+from kernels.intents import FEEDBACK_RULES_ID, NONE, Feedback, FeedbackRules, from_feedback, is_informative, to_wire
+from operators.consent import ConsentGate
 from operators.payloads import Interaction, Observation
 from streamer.event_time import Duration
 from streamer.operator import Context
 from streamer.payloads import Refusal
 from streamer.records import Origin, Record
 
-MOST_ACTS = 64
-"""Of a session, the newest by event time: nobody does more within the reach, but a script may."""
+MAX_BUFFERED = 64
+"""Per session, the newest by event time: nobody does more within the reach, but a script may."""
 AFTER_REACH_MS = 20_000
-"""What comes so much later than the reach, by Kafka time, is late for every window that counts what is held (DESIGN
-§5: max_delay 15 s, max_skew 5 s)."""
+"""A record this much later than the reach, by Kafka time, is late for every window that the buffered feedback is in
+(DESIGN §5: max_delay 15 s, max_skew 5 s)."""
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How acts are counted: those older than `reach` say nothing, others fade by `half_life`.
+    """How feedback is counted: what is older than `reach` is ignored, the rest weighs half after each `half_life`.
 
-    A dwell shorter than `glance` is a glance, one of `stay` or more a stay; `doubt` is the weight of `none` against all
-    evidence. Within a reach of 60 s, the windows' horizon, an observation that is repeated after a crash is a
-    `duplicate`, not `late`.
+    A dwell shorter than `glance` counts as a glance, one of `stay` or longer as a stay; `doubt` is the weight of the
+    intent `none` against all evidence. With a reach of 60 s, the windows' horizon, an observation that is repeated
+    after a crash is a `duplicate`, not `late`.
     """
 
     half_life: Duration = Duration(30_000)
@@ -51,9 +51,9 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if wrong:
             raise ValueError("; ".join(wrong))
 
-    def rules(self) -> Behaviour:
+    def rules(self) -> FeedbackRules:
         """The kernel's rules with these numbers."""
-        return Behaviour(
+        return FeedbackRules(
             reach_ms=int(self.reach),
             half_life_ms=int(self.half_life),
             glance_s=self.glance / 1000,
@@ -62,8 +62,8 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-class _Held(NamedTuple):
-    """An interaction that counts, in the order in which a session's are kept, and its place in the log."""
+class _Buffered(NamedTuple):
+    """An interaction that counts, with its origin; sorted by event time, then id."""
 
     at_ms: int
     interaction_id: str
@@ -73,12 +73,12 @@ class _Held(NamedTuple):
 
 
 class SenseBehaviour:
-    """One observation for each interaction that says something; impressions, clicks and ratings say nothing.
+    """One observation for each interaction that counts; impressions, clicks and ratings don't.
 
-    Each observation counts the session's acts within the reach before its own, so the newest one says it all; an act
-    that comes after a later one is counted from the next one on, since what was said stands. What is held is the same
-    set in whatever order the acts came, and however often: a re-read from `needs_from` repeats what is still to come.
-    Without consent to `behaviour` nothing is held; in `expressions_only` nothing leaves either, since an act is no
+    An observation counts all feedback of the session within the reach before it, so the newest one is enough. Feedback
+    that arrives after later feedback is counted from the next observation on. The buffer is the same set in whatever
+    order records arrive, and however often, so that reading again from `needs_from` gives the same observations.
+    Without consent nothing is buffered; in the mode `expressions_only` nothing is written, as feedback is no
     expression.
     """
 
@@ -87,11 +87,11 @@ class SenseBehaviour:
     def __init__(self, params: Params, context: Context) -> None:
         self._rules = params.rules()
         self._context = context
-        self._gate = Gate(context, self.modality)
-        self._acts: dict[str, list[_Held]] = {}
-        self._heard_ms: dict[str, int] = {}  # Kafka time of a session's newest act
+        self._gate = ConsentGate(context, self.modality, drop=self._drop)
+        self._buffered: dict[str, list[_Buffered]] = {}
+        self._last_feedback_ms: dict[str, int] = {}  # Kafka time of a session's newest feedback
         self._newest_ms: dict[int, int] = {}  # Kafka time of a partition's newest record
-        context.runs.models["behaviour"] = BEHAVIOUR_RULES
+        context.runs.models["behaviour"] = FEEDBACK_RULES_ID
 
     async def open(self) -> None:
         """Check the declared use.
@@ -102,67 +102,63 @@ class SenseBehaviour:
         self._gate.open()
 
     async def process(self, batch: Sequence[Record[Interaction]]) -> Sequence[Record[Observation | Refusal]]:
-        """Interaction records in, observation records out, in the order of the batch."""
+        """One observation for each interaction that counts, in the order of the batch."""
         out: list[Record[Any]] = []
         for record in batch:
             partition = record.origin.partition
             self._newest_ms[partition] = max(record.kafka_ms, self._newest_ms.get(partition, 0))
             act: Interaction = record.payload
-            if not counts(Act(act.kind, 0, act.value), self._rules):
+            if not is_informative(Feedback(act.kind, 0, act.value), self._rules):
                 continue
             verdict = self._gate.verdict(record)
             if verdict.allowed and verdict.mode == "full":
-                out.append(record.derive(self._observation(record, self._hold(record))))
-            elif verdict.reason is not None and verdict.disclosed:
-                out.append(record.derive(self._gate.absent(record, verdict.reason, act.interaction_id)))
+                out.append(record.derive(self._observation(record, self._buffer(record))))
+            else:
+                out += self._gate.refused(record, verdict, act.interaction_id)
         return [*out, *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent or control in; an `absent` observation out, and what is held dropped, where it ends a reading."""
-        answers = self._gate.on_table(table, record)
-        for answer in answers:
-            if isinstance(answer.payload, Observation):
-                self._drop(answer.key)
-        return answers
+        """Take in a consent or control; returns `absent` observations for the sessions whose reading it ends."""
+        return self._gate.on_table(table, record)
 
     def needs_from(self, session_id: str) -> Origin | None:
-        """The oldest act that still counts; None where none does, by the Kafka time of the session's partition."""
-        held = self._acts.get(session_id)
-        if not held:
+        """The oldest interaction that still counts, by the Kafka time of its partition; None where none does."""
+        buffered = self._buffered.get(session_id)
+        if not buffered:
             return None
-        quiet_ms = self._newest_ms[held[0].origin.partition] - self._heard_ms[session_id]
-        return None if quiet_ms > self._rules.reach_ms + AFTER_REACH_MS else min(act.origin for act in held)
+        quiet_ms = self._newest_ms[buffered[0].origin.partition] - self._last_feedback_ms[session_id]
+        return None if quiet_ms > self._rules.reach_ms + AFTER_REACH_MS else min(act.origin for act in buffered)
 
     def forget(self, session_id: str) -> None:
-        """Drop all acts held of a session, and what was decided of it."""
-        self._drop(session_id)
+        """Drop a session's buffered feedback and decisions."""
         self._gate.forget(session_id)
 
     async def close(self) -> None:
-        """Let all acts go."""
-        self._acts.clear()
-        self._heard_ms.clear()
+        """Drop all buffered feedback."""
+        self._buffered.clear()
+        self._last_feedback_ms.clear()
         self._newest_ms.clear()
 
     def _drop(self, session_id: str) -> None:
-        self._acts.pop(session_id, None)
-        self._heard_ms.pop(session_id, None)
+        self._buffered.pop(session_id, None)
+        self._last_feedback_ms.pop(session_id, None)
 
-    def _hold(self, record: Record[Any]) -> list[Act]:
-        """An interaction that counts in; it and the acts before it that count with it out, oldest first."""
+    def _buffer(self, record: Record[Any]) -> list[Feedback]:
+        """Buffer an interaction; returns it and the buffered feedback before it that counts with it, oldest first."""
         new: Interaction = record.payload
         at_ms = record.event_time_ms
-        held = self._acts.get(record.key, [])
-        if (at_ms, new.interaction_id) not in {(act.at_ms, act.interaction_id) for act in held}:
-            held = sorted([*held, _Held(at_ms, new.interaction_id, new.kind, new.value, record.origin)])
-        counted = [Act(a.kind, at_ms - a.at_ms, a.value) for a in held if 0 <= at_ms - a.at_ms <= self._rules.reach_ms]
-        newest_ms = held[-1].at_ms
-        self._acts[record.key] = [a for a in held if newest_ms - a.at_ms <= self._rules.reach_ms][-MOST_ACTS:]
-        self._heard_ms[record.key] = max(record.kafka_ms, self._heard_ms.get(record.key, 0))
+        buffered = self._buffered.get(record.key, [])
+        if (at_ms, new.interaction_id) not in {(act.at_ms, act.interaction_id) for act in buffered}:
+            buffered = sorted([*buffered, _Buffered(at_ms, new.interaction_id, new.kind, new.value, record.origin)])
+        reach_ms = self._rules.reach_ms
+        counted = [Feedback(a.kind, at_ms - a.at_ms, a.value) for a in buffered if 0 <= at_ms - a.at_ms <= reach_ms]
+        newest_ms = buffered[-1].at_ms
+        self._buffered[record.key] = [a for a in buffered if newest_ms - a.at_ms <= reach_ms][-MAX_BUFFERED:]
+        self._last_feedback_ms[record.key] = max(record.kafka_ms, self._last_feedback_ms.get(record.key, 0))
         return counted
 
-    def _observation(self, record: Record[Any], acts: Sequence[Act]) -> Observation:
-        p = from_behaviour(acts, self._rules)
+    def _observation(self, record: Record[Any], acts: Sequence[Feedback]) -> Observation:
+        p = from_feedback(acts, self._rules)
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -173,6 +169,6 @@ class SenseBehaviour:
             intents=to_wire(p.values()),
             confidence=round(1.0 - p[NONE], 6),
             quality={"acts": float(len(acts)), "span_s": max(act.age_ms for act in acts) / 1000},
-            model=BEHAVIOUR_RULES,
+            model=FEEDBACK_RULES_ID,
             source_kafka_ms=record.kafka_ms,
         )

@@ -1,4 +1,4 @@
-"""Video frames in, face observations out: one for each frame, with an expression, or with why there is none."""
+"""Senses faces: one observation for each video frame, with the expression it shows or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kernels.face.crop import Square, crop, quality, trust
 from kernels.face.detection import CascadeDetector, FaceFinder, Track, YunetDetector
 from kernels.face.jpeg import JpegError, decode_grey, decode_rgb, grey_of
 from kernels.vad import vad_of
-from operators.consent import Gate, Verdict
+from operators.consent import ConsentGate, Verdict
 from operators.encoders import load_framed
 from operators.payloads import MAX_FRAME_BYTES, Observation, VideoFrame
 from streamer.operator import Context
@@ -45,7 +45,7 @@ class Pixels(int):
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model by name, the smallest face read, and the detector: OpenCV's `cascade`, or the path of a YuNet ONNX."""
+    """The model's name, the smallest face that is read, and the detector: OpenCV's `cascade` or a YuNet ONNX's path."""
 
     model: str = "face_affect"
     min_face: Pixels = Pixels(60)
@@ -57,22 +57,31 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(slots=True)
-class _Glance:
-    """A frame that may be read, and what is made of it: a `problem`, or a `track`, and with one face, that.
+class _Detection:
+    """A frame that may be read, and what is found in it, step by step.
 
-    `face` is its grey square, by which its quality is judged, `framed` what the model is given, `known` the share of
-    its probability on classes that have an emotion.
+    Args:
+        record: the frame's.
+        verdict: how it may be read.
+        row: its place in the batch.
+        problem: why it can't be decoded.
+        track: where the face is, followed from frame to frame.
+        face: the face's grey square, by which quality is judged.
+        framed: the model's input.
+        emotions: probabilities in the order of the model's labels.
+        mapped: the share of probability on classes that map to an emotion.
+        embedding: float16, of a model that has one.
     """
 
     record: Record[Any]
     verdict: Verdict
-    place: int
+    row: int
     problem: str | None = None
     track: Track | None = None
     face: NDArray[np.float32] | None = None
     framed: NDArray[np.float32] | None = None
     emotions: NDArray[np.float64] | None = None
-    known: float = 1.0
+    mapped: float = 1.0
     embedding: NDArray[np.float16] | None = None
 
 
@@ -83,7 +92,7 @@ class _Stages(NamedTuple):
 
 
 class SenseFace:
-    """Follows one face for each session and source; one batched encoder call for each batch of records.
+    """Follows one face per session and source; one call of the encoder for each batch of records.
 
     A frame that may not be read is neither decoded nor encoded. A mirrored frame is read as it is: the network was
     trained on both sides. An observation's `box` is (left, top, width, height) in pixels of the upright frame.
@@ -94,7 +103,7 @@ class SenseFace:
     def __init__(self, params: Params, context: Context) -> None:
         self._params = params
         self._context = context
-        self._gate = Gate(context, self.modality)
+        self._gate = ConsentGate(context, self.modality, drop=self._drop)
         self._engine: Engine | None = None
         self._framing: framing.FaceFraming = framing.FaceGreyCrop()
         self._finder: FaceFinder | None = None
@@ -112,45 +121,39 @@ class SenseFace:
         await asyncio.to_thread(self._load)
 
     async def process(self, batch: Sequence[Record[VideoFrame]]) -> Sequence[Record[Any]]:
-        """Frame records in, observation records and refusals out, in the order of the batch."""
+        """One observation or refusal for each frame, in the order of the batch; none before disclosure."""
         out: list[Record[Any] | None] = [None] * len(batch)
-        glances: list[_Glance] = []
-        for place, record in enumerate(batch):
+        detections: list[_Detection] = []
+        for row, record in enumerate(batch):
             verdict = self._gate.verdict(record)
             if verdict.allowed:
-                glances.append(_Glance(record, verdict, place))
+                detections.append(_Detection(record, verdict, row))
                 continue
             self._drop(record.key)
-            if verdict.disclosed and verdict.reason is not None:
-                out[place] = record.derive(self._gate.absent(record, verdict.reason, record.payload.source_id))
-        if glances:
-            stages = await asyncio.to_thread(self._read, glances)
+            out[row] = next(iter(self._gate.refused(record, verdict, record.payload.source_id)), None)
+        if detections:
+            stages = await asyncio.to_thread(self._read, detections)
             self._context.metrics.time("decode", stages.decode_ms)
             self._context.metrics.time("detect", stages.detect_ms)
             self._context.metrics.time("encode", stages.encode_ms)
-        for glance in glances:
-            out[glance.place] = self._answer(glance)
+        for detection in detections:
+            out[detection.row] = self._output(detection)
         return [*(record for record in out if record is not None), *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent or control in; an `absent` observation out, and the face let go, where it ends a reading."""
-        answers = self._gate.on_table(table, record)
-        for answer in answers:
-            if isinstance(answer.payload, Observation):
-                self._drop(answer.key)
-        return answers
+        """Take in a consent or control; returns `absent` observations for the sessions whose reading it ends."""
+        return self._gate.on_table(table, record)
 
     def needs_from(self, session_id: str) -> Origin | None:
-        """No input is held between batches: None."""
+        """None: no record is buffered between batches."""
         return None
 
     def forget(self, session_id: str) -> None:
-        """Drop where a session's faces were, and what was decided of it."""
-        self._drop(session_id)
+        """Drop a session's tracks and decisions."""
         self._gate.forget(session_id)
 
     async def close(self) -> None:
-        """Let the model, the detector and all faces go."""
+        """Release the model and the detector, drop all tracks."""
         self._engine = self._finder = None
         self._tracks.clear()
 
@@ -172,70 +175,70 @@ class SenseFace:
         for n in (1, 2, 4):
             framing.read(self._engine, self._framing, [blank] * n)
 
-    def _read(self, glances: Sequence[_Glance]) -> _Stages:
-        """Fill in what each frame shows; runs in a worker thread, one call at a time."""
+    def _read(self, detections: Sequence[_Detection]) -> _Stages:
+        """Decode, detect and encode, filling in the detections; runs in a worker thread, one call at a time."""
         if self._engine is None or self._finder is None:
             raise RuntimeError("sense_face was not opened")
         perf_ms = self._context.clock.perf_ms
         stages = _Stages([], [], [])
-        for glance in glances:
+        for detection in detections:
             begun = perf_ms()
             try:
-                picture = _decoded(glance.record.payload, colour=self._framing.colour)
+                picture = _decoded(detection.record.payload, colour=self._framing.colour)
             except JpegError as error:
-                glance.problem = str(error)
+                detection.problem = str(error)
                 continue
             decoded = perf_ms()
-            self._look(self._finder, picture, glance)
+            self._detect(self._finder, picture, detection)
             stages.decode_ms.append(decoded - begun)
             stages.detect_ms.append(perf_ms() - decoded)
-        seen = [g for g in glances if g.face is not None]
+        seen = [g for g in detections if g.face is not None]
         if seen:
             begun = perf_ms()
             reading = framing.read(self._engine, self._framing, [g.framed for g in seen])
-            for row, glance in enumerate(seen):
-                glance.emotions, glance.known = reading.emotions[row], float(reading.known[row])
+            for row, detection in enumerate(seen):
+                detection.emotions, detection.mapped = reading.emotions[row], float(reading.known[row])
                 if reading.embeddings is not None:
-                    glance.embedding = reading.embeddings[row].astype(np.float16)
+                    detection.embedding = reading.embeddings[row].astype(np.float16)
             stages.encode_ms.extend([perf_ms() - begun] * len(seen))
         return stages
 
-    def _look(self, finder: FaceFinder, picture: NDArray[np.uint8], glance: _Glance) -> None:
-        """Follow the face, and cut it out where it may be read."""
+    def _detect(self, finder: FaceFinder, picture: NDArray[np.uint8], detection: _Detection) -> None:
+        """Find or follow the face, and crop it where it may be read."""
         grey = grey_of(picture) if self._framing.colour else picture
-        at_ms = glance.record.event_time_ms
-        key = (glance.record.key, glance.record.payload.source_id)
+        at_ms = detection.record.event_time_ms
+        key = (detection.record.key, detection.record.payload.source_id)
         track = finder.find(grey, at_ms, self._tracks.get(key))
-        self._tracks[key] = glance.track = track
+        self._tracks[key] = detection.track = track
         if len(self._tracks) > 1:
             tracks = list(self._tracks.items())
             for idle in [k for k, t in tracks if k[0] == key[0] and t.searched_ms < at_ms - _IDLE_MS]:
                 self._tracks.pop(idle, None)
-        if track.square is not None and (track.faces <= 1 or not glance.verdict.single_subject):
-            glance.face = crop(grey, track.square)
-            glance.framed = self._framing.cut(picture, track.square) if self._framing.colour else glance.face
+        if track.square is not None and (track.faces <= 1 or not detection.verdict.single_subject):
+            detection.face = crop(grey, track.square)
+            detection.framed = self._framing.cut(picture, track.square) if self._framing.colour else detection.face
 
-    def _answer(self, glance: _Glance) -> Record[Any]:
-        """What is written for a frame that was read."""
-        record, track = glance.record, glance.track
-        if glance.problem is not None or track is None:
-            return record.refuse("undecodable", f"VideoFrame.data: {glance.problem}")
-        if glance.emotions is None or glance.face is None or track.square is None:
+    def _output(self, detection: _Detection) -> Record[Any]:
+        """The record to write for a frame that was read."""
+        record, track = detection.record, detection.track
+        if detection.problem is not None or track is None:
+            return record.refuse("undecodable", f"VideoFrame.data: {detection.problem}")
+        if detection.emotions is None or detection.face is None or track.square is None:
             reason = "bystander" if track.square is not None else "no_face"
             self._context.metrics.count("bystander" if track.square is not None else "no_face")
             absent = self._gate.absent(record, reason, record.payload.source_id)
-            return record.derive(msgspec.structs.replace(absent, faces=track.faces, mode=glance.verdict.mode))
-        return record.derive(self._observation(glance, track.square, track.faces))
+            return record.derive(msgspec.structs.replace(absent, faces=track.faces, mode=detection.verdict.mode))
+        return record.derive(self._observation(detection, track.square, track.faces))
 
-    def _observation(self, glance: _Glance, square: Square, faces: int) -> Observation:
-        if self._engine is None or glance.emotions is None or glance.face is None:
+    def _observation(self, detection: _Detection, square: Square, faces: int) -> Observation:
+        if self._engine is None or detection.emotions is None or detection.face is None:
             raise RuntimeError("sense_face was not opened")
-        record, spec = glance.record, self._engine.spec
-        emotions = {name: float(p) for name, p in zip(spec.labels, glance.emotions, strict=True)}
-        seen, chance = quality(glance.face, square), 1 / len(spec.labels)
-        sure = chance + trust(seen) * glance.known * (float(glance.emotions.max()) - chance)
+        record, spec = detection.record, self._engine.spec
+        emotions = {name: float(p) for name, p in zip(spec.labels, detection.emotions, strict=True)}
+        seen, chance = quality(detection.face, square), 1 / len(spec.labels)
+        sure = chance + trust(seen) * detection.mapped * (float(detection.emotions.max()) - chance)
         if spec.classes:
-            seen["known"] = round(glance.known, 4)
+            seen["known"] = round(detection.mapped, 4)
         observation = Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -247,19 +250,19 @@ class SenseFace:
             quality=seen,
             faces=faces,
             box=(round(square.x, 1), round(square.y, 1), round(square.side, 1), round(square.side, 1)),
-            mode=glance.verdict.mode,
+            mode=detection.verdict.mode,
             model=spec.id,
             source_kafka_ms=record.kafka_ms,
         )
-        if glance.verdict.mode == "expressions_only":
+        if detection.verdict.mode == "expressions_only":
             shown = {"presence": 1.0}
             if "happiness" in emotions:
                 shown["smiling"] = emotions["happiness"]
             return msgspec.structs.replace(observation, expressions=shown, confidence=0.0)
         valence, arousal, dominance = vad_of(emotions)
         embedding = None
-        if self._context.settings.embeddings and glance.embedding is not None:
-            embedding = glance.embedding.astype("<f2").tobytes()
+        if self._context.settings.embeddings and detection.embedding is not None:
+            embedding = detection.embedding.astype("<f2").tobytes()
         return msgspec.structs.replace(
             observation, emotions=emotions, embedding=embedding,
             valence=valence, arousal=arousal, dominance=dominance, vad_source="derived",

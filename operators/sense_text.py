@@ -1,4 +1,4 @@
-"""Chat messages in, text observations out: emotions, VAD, session intents and a calibrated confidence."""
+"""Senses chat: emotions, VAD, intents of the session and a calibrated confidence for each message of the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kernels.engines import Arrays, Engine, ModelFolderError
 from kernels.model_input import WordPiece, emotions, text_framing
 from kernels.text_tokens import LENGTH_STEP, TextTokens
 from kernels.vad import vad_of
-from operators.consent import Gate
+from operators.consent import ConsentGate
 from operators.encoders import load_encoder, load_framed
 from operators.payloads import ChatMessage, Observation
 from streamer.errors import ModelError
@@ -28,10 +28,10 @@ _SPECIAL_TOKENS = 2
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Models by name and the longest message in tokens; a longer one keeps its beginning and is marked `truncated`.
+    """The models' names, and the longest message in tokens; of a longer one only the beginning is read (`truncated`).
 
     Without a `vad_model` (null), valence, arousal and dominance are derived from the emotions; without an
-    `intent_model` (null) observations have no intents.
+    `intent_model` (null), observations have no intents.
     """
 
     model: str = "text_affect"
@@ -44,16 +44,20 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("max_tokens must be between 8 and 512")
 
 
-class Readings(NamedTuple):
-    """What the models made of n messages.
+class TextOutputs(NamedTuple):
+    """The models' outputs for n messages.
 
-    `emotions` float64 n x labels, rows sum to 1; `known` float64 n, the share of probability on classes that have a
-    label; `vad` float64 n x 3 in [-1, 1]; `intents` float64 n x 10, rows sum to 1, None where no model reads them;
-    `embeddings` float16 n x 384, None of an encoder without; `quality` one map for each message.
+    Args:
+        emotions: float64, n x labels, rows sum to 1.
+        mapped: float64, n; the share of probability on classes that map to a label.
+        vad: float64, n x 3, in [-1, 1].
+        intents: float64, n x 10, rows sum to 1; None without an intent model.
+        embeddings: float16, n x 384; None where the encoder has none.
+        quality: one map for each message.
     """
 
     emotions: NDArray[np.float64]
-    known: NDArray[np.float64]
+    mapped: NDArray[np.float64]
     vad: NDArray[np.float64]
     intents: NDArray[np.float64] | None
     embeddings: NDArray[np.float16] | None
@@ -61,11 +65,11 @@ class Readings(NamedTuple):
 
 
 class SenseText:
-    """One observation for each message that may be read; one batched encoder call for each batch of records.
+    """One observation for each message that may be read; one call of the encoder for each batch of records.
 
-    A message of anyone but the user is never encoded (`bystander`); without consent it isn't either, and where the
-    person has been told of the sensing an `absent` observation says so. The models read English: a message declared to
-    be in another language gives an `absent` observation with the reason `language`.
+    A message of anyone but the user is never encoded (`bystander`), nor is one without consent: where the person has
+    been informed of the sensing, an `absent` observation is written. The models read English: a message declared to be
+    in another language gives an `absent` observation with the reason `language`.
     """
 
     modality = "text"
@@ -73,7 +77,7 @@ class SenseText:
     def __init__(self, params: Params, context: Context) -> None:
         self._params = params
         self._context = context
-        self._gate = Gate(context, self.modality)
+        self._gate = ConsentGate(context, self.modality)
         self._encoder: Engine | None = None
         self._framing = WordPiece()
         self._vad: Engine | None = None
@@ -92,7 +96,7 @@ class SenseText:
         await asyncio.to_thread(self._load)
 
     async def process(self, batch: Sequence[Record[ChatMessage]]) -> Sequence[Record[Observation | Refusal]]:
-        """Chat records in, observation records and refusals out, in the order of the batch."""
+        """One observation or refusal for each message that may be read, in the order of the batch."""
         out: list[Record[Any] | None] = []
         readable: list[tuple[int, Record[Any]]] = []
         for record in batch:
@@ -104,26 +108,26 @@ class SenseText:
                 out += answer
         if readable:
             begun_ms = self._context.clock.perf_ms()
-            readings = await asyncio.to_thread(self._read, [record.payload.text for _, record in readable])
+            found = await asyncio.to_thread(self._read, [record.payload.text for _, record in readable])
             self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(readable))
             for row, (place, record) in enumerate(readable):
-                out[place] = record.derive(self._observation(record, readings, row))
+                out[place] = record.derive(self._observation(record, found, row))
         return [*(record for record in out if record is not None), *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent in; an `absent` observation out where it leaves text out."""
+        """Take in a consent or control; returns `absent` observations for the sessions whose reading it ends."""
         return self._gate.on_table(table, record)
 
     def needs_from(self, session_id: str) -> Origin | None:
-        """Nothing is held between batches: None."""
+        """None: no record is buffered between batches."""
         return None
 
     def forget(self, session_id: str) -> None:
-        """Drop what was decided of a session: nothing else is kept."""
+        """Drop a session's decisions; nothing else is kept."""
         self._gate.forget(session_id)
 
     async def close(self) -> None:
-        """Let the compiled models go."""
+        """Release the models."""
         self._encoder = self._vad = self._intents = self._tokens = None
 
     def _load(self) -> None:
@@ -143,20 +147,19 @@ class SenseText:
             return None
         head = load_encoder(name, self._context)
         if head.spec.input.get("of_sha256") != encoder.spec.sha256:
-            told = f"{head.spec.id} was fitted on {head.spec.input.get('of')}, not on {encoder.spec.id}"
-            raise ModelError(f"{told}: say {param}: null, or name one that was")
+            problem = f"{head.spec.id} was fitted on {head.spec.input.get('of')}, not on {encoder.spec.id}"
+            raise ModelError(f"{problem}: say {param}: null, or name one that was")
         return head
 
     def _without_encoder(self, record: Record[Any]) -> list[Record[Any]] | None:
-        """What to write for a record no encoder may or can read (perhaps nothing); None where one has to."""
+        """The records to write for a message that is not encoded (perhaps none); None where it is to be encoded."""
         message: ChatMessage = record.payload
         if message.speaker != "user":
             self._context.metrics.count("bystander")
             return []
         verdict = self._gate.verdict(record)
-        if verdict.reason is not None:
-            absent = self._gate.absent(record, verdict.reason, message.message_id)
-            return [record.derive(absent)] if verdict.disclosed else []
+        if not verdict.allowed:
+            return self._gate.refused(record, verdict, message.message_id)
         if not message.text.strip():
             return [record.refuse("undecodable", "ChatMessage.text is empty or white space")]
         if verdict.mode == "expressions_only":
@@ -165,13 +168,13 @@ class SenseText:
             return [record.derive(self._gate.absent(record, "language", message.message_id))]
         return None
 
-    def _read(self, texts: Sequence[str]) -> Readings:
-        """Texts in, readings out; runs in a worker thread and touches nothing of the event loop's."""
+    def _read(self, texts: Sequence[str]) -> TextOutputs:
+        """Run the models on messages; in a worker thread, so it touches nothing of the event loop."""
         if self._encoder is None or self._tokens is None:
             raise RuntimeError("sense_text was not opened")
         tokens = self._tokens.encode(texts)
         outputs = self._encoder.infer(self._framing.arrays(tokens))
-        p, known = emotions(self._encoder.spec, outputs["logits"])
+        p, mapped = emotions(self._encoder.spec, outputs["logits"])
         if self._vad is None:
             vad = np.array([vad_of(dict(zip(self._encoder.spec.labels, row, strict=True))) for row in p.tolist()])
         else:
@@ -184,19 +187,19 @@ class SenseText:
             for count, cut, unknown in zip(tokens.counts, tokens.truncated, tokens.unknown, strict=True)
         ]
         if self._encoder.spec.classes:
-            for one, share in zip(quality, known, strict=True):
+            for one, share in zip(quality, mapped, strict=True):
                 one["known"] = round(float(share), 4)
         embeddings = outputs["embedding"].astype("<f2") if self._encoder.spec.embedding_width else None
         vad = np.clip(np.asarray(vad, dtype=np.float64), -1.0, 1.0)
-        return Readings(p, known, vad, intent_p, embeddings, quality)
+        return TextOutputs(p, mapped, vad, intent_p, embeddings, quality)
 
-    def _observation(self, record: Record[Any], readings: Readings, row: int) -> Observation:
+    def _observation(self, record: Record[Any], found: TextOutputs, row: int) -> Observation:
         assert self._encoder is not None  # noqa: S101 - process has read with it
-        p, quality = readings.emotions[row], readings.quality[row]
-        valence, arousal, dominance = (float(value) for value in readings.vad[row])
+        p, quality = found.emotions[row], found.quality[row]
+        valence, arousal, dominance = (float(value) for value in found.vad[row])
         embedding = None
-        if self._context.settings.embeddings and readings.embeddings is not None:
-            embedding = readings.embeddings[row].tobytes()
+        if self._context.settings.embeddings and found.embeddings is not None:
+            embedding = found.embeddings[row].tobytes()
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -209,18 +212,17 @@ class SenseText:
             arousal=arousal,
             dominance=dominance,
             vad_source="derived" if self._vad is None else "measured",
-            intents=None if readings.intents is None else intents.to_wire(readings.intents[row]),
+            intents=None if found.intents is None else intents.to_wire(found.intents[row]),
             embedding=embedding,
-            # What the vocabulary can't spell the encoder has not read, and what it takes for a class that is no
-            # emotion's it can't say: the confidence covers only the rest.
-            confidence=float(p.max()) * (1.0 - quality["unknown"]) * float(readings.known[row]),
+            # Unknown tokens were not read, and classes that map to no emotion predict none: neither counts.
+            confidence=float(p.max()) * (1.0 - quality["unknown"]) * float(found.mapped[row]),
             quality=quality,
             model=self._encoder.spec.id,
             source_kafka_ms=record.kafka_ms,
         )
 
     def _presence(self, record: Record[Any]) -> Observation:
-        """What `expressions_only` may say of a message: that there was one. No encoder is called for it."""
+        """The observation of a message in the mode `expressions_only`: that there was one. It is not encoded."""
         return Observation(
             session_id=record.key,
             event_time_ms=record.event_time_ms,
@@ -235,6 +237,6 @@ class SenseText:
 
 
 def _of_head(head: Engine, outputs: Arrays) -> Arrays:
-    """A head on the encoder and the encoder's outputs in, the head's outputs out."""
+    """The outputs of a head that reads one of the encoder's outputs."""
     reads = str(head.spec.input.get("reads", "embedding"))
     return head.infer({reads: outputs[reads]})

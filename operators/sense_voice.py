@@ -1,9 +1,9 @@
-"""Audio chunks in, voice observations out: on every half hop of event time, how the voice sounds, or silence.
+"""Senses voices: an observation on every half hop of event time, of how the voice sounds or that nobody speaks.
 
-Chunks may have any length up to 10 s. One that begins within 60 ms of where the last one ended continues it (clients
-stamp with jitter); a later one leaves a gap, and hearing starts anew; of one that begins earlier only the part not
-heard yet is used, so repeats and stragglers change nothing. Hearing starts one to two half hops after a stream's first
-sample.
+Chunks may have any length up to 10 s. A chunk that begins within 60 ms of the previous one's end continues it (clients
+stamp with jitter). One that begins later leaves a gap, and segmentation starts anew. Of one that begins earlier only
+the new part is used, so repeats and stragglers change nothing. The first observation comes one to two half hops after a
+stream's first sample.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from kernels import model_input as framing
 from kernels.engines import Engine
 from kernels.vad import vad_of
-from kernels.voice.segments import PER_MS, Due, Rules, SpeechSegments, first_origin_ms
-from kernels.voice.speech import Listened, Sound, describe_sound, listen
+from kernels.voice.segments import PER_MS, Segment, SegmenterParams, SpeechSegmenter, first_origin_ms
+from kernels.voice.speech import AcousticMeasures, SpeechClip, measure_acoustics, track_pitch
 from kernels.voice.trust import trust
-from operators.consent import Gate, Verdict
+from operators.consent import ConsentGate, Verdict
 from operators.encoders import load_framed
 from operators.payloads import AudioChunk, Observation
 from streamer.event_time import Duration
@@ -34,12 +34,12 @@ from streamer.records import Origin, Record
 LONGEST_CHUNK_MS = 10_000
 JITTER_MS = 60
 IDLE_MS = 10_000
-HELD_MS = 45_000
+BUFFERED_MS = 45_000
 _LARGEST_BATCH = 32
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model by name and how a stream is cut; `aggressiveness` 0-3 is how readily webrtcvad hears noise."""
+    """The model's name and how a stream is segmented; `aggressiveness` (0 to 3) is webrtcvad's own parameter."""
 
     model: str = "voice_affect"
     hop: Duration = Duration(500)
@@ -59,58 +59,58 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("; ".join(wrong))
 
 
-class _Heard(NamedTuple):
-    """A piece to classify, or silence: where its observation goes, and the chunk that made it due."""
+class _Segment(NamedTuple):
+    """A segment of speech to classify: the row of its observation, and the chunk that completed it."""
 
     place: int
     record: Record[Any]
     verdict: Verdict
-    due: Due
+    segment: Segment
 
 
-class _Answer(NamedTuple):
-    """What the model makes of a piece: p of its emotions, the share of p on classes that have one, and float16s."""
+class _Prediction(NamedTuple):
+    """The model's output for a segment: p of its emotions, the share of p on classes that map to one, the embedding."""
 
     emotions: dict[str, float]
-    known: float
+    mapped: float
     embedding: NDArray[np.float16] | None
 
 
 class _Stream:
-    """One source of a session: what is held of it, and which chunk a re-read would have to start from."""
+    """One source of a session: its buffered samples, and the chunk from which it would have to be read again."""
 
-    def __init__(self, record: Record[Any], rules: Rules) -> None:
-        self.segments = SpeechSegments(record.event_time_ms, rules)
+    def __init__(self, record: Record[Any], rules: SegmenterParams) -> None:
+        self.segments = SpeechSegmenter(record.event_time_ms, rules)
         self.needs_from = record.origin
         self.newest_kafka_ms = record.kafka_ms
         self._needs_ms = record.event_time_ms
         self._step_ms = rules.step_ms
         self._chunks: deque[tuple[int, int, Origin]] = deque()
 
-    def hear(self, record: Record[Any], samples: NDArray[np.int16]) -> list[Due]:
-        """The next chunk's new samples in, what has become due out."""
+    def push(self, record: Record[Any], samples: NDArray[np.int16]) -> list[Segment]:
+        """Add the new samples of the next chunk; returns what has become due."""
         self.newest_kafka_ms = max(self.newest_kafka_ms, record.kafka_ms)
         origin_ms = first_origin_ms(record.event_time_ms, self._step_ms)
         self._chunks.append((origin_ms, record.event_time_ms, record.origin))
-        due = self.segments.push(samples)
+        segments = self.segments.push(samples)
         self._forget_chunks(record.event_time_ms)
-        return due
+        return segments
 
     def _forget_chunks(self, now_ms: int) -> None:
-        """A stream that began at a chunk with this very origin would yield the same: earlier chunks can go."""
+        """Drop earlier chunks: a stream that began at a chunk with this very origin would yield the same."""
         while self._chunks and self._chunks[0][0] <= self.segments.origin_ms:
             origin_ms, start_ms, origin = self._chunks.popleft()
             if origin_ms == self.segments.origin_ms:
                 self.needs_from, self._needs_ms = origin, start_ms
-        while self._chunks and self._needs_ms < now_ms - HELD_MS:  # nothing longer is promised: commits must move on
+        while self._chunks and self._needs_ms < now_ms - BUFFERED_MS:  # longer than any promise: commits must move on
             _, self._needs_ms, self.needs_from = self._chunks.popleft()
 
 
 class SenseVoice:
-    """Streams of speech by session and source; one batched encoder call for each batch of records.
+    """Segments speech by session and source; one call of the encoder for each batch of records.
 
-    Without consent nothing is kept or encoded: what was held of the session is dropped and, where the person has been
-    told of the sensing, `absent` observations keep the cadence.
+    Without consent nothing is buffered or encoded: the session's buffer is dropped and, where the person has been
+    informed of the sensing, `absent` observations keep the cadence.
     """
 
     modality = "voice"
@@ -118,8 +118,8 @@ class SenseVoice:
     def __init__(self, params: Params, context: Context) -> None:
         self._params = params
         self._context = context
-        self._gate = Gate(context, self.modality)
-        self._rules = Rules(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
+        self._gate = ConsentGate(context, self.modality, drop=self._drop)
+        self._rules = SegmenterParams(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._encoder: Engine | None = None
         self._framing: framing.VoiceFraming = framing.LogMel()
@@ -135,10 +135,10 @@ class SenseVoice:
         await asyncio.to_thread(self._load)
 
     async def process(self, batch: Sequence[Record[AudioChunk]]) -> Sequence[Record[Observation | Refusal]]:
-        """Chunk records in, observation records and refusals out, in the order of the batch."""
+        """The observations due after each chunk, and refusals, in the order of the batch."""
         self._drop_idle(batch)
         out: list[Record[Any]] = []
-        heard: list[_Heard] = []
+        segments: list[_Segment] = []
         for record in batch:
             problem = _problem(record.payload)
             if problem is not None:
@@ -149,18 +149,18 @@ class SenseVoice:
                 self._drop(record.key)
                 out += self._without_consent(record, verdict)
                 continue
-            for due in self._hear(record):
-                observation = self._silence(record, verdict, due)
-                if due.samples is not None:
-                    heard.append(_Heard(len(out), record, verdict, due))
+            for segment in self._segment(record):
+                observation = self._silence(record, verdict, segment)
+                if segment.samples is not None:
+                    segments.append(_Segment(len(out), record, verdict, segment))
                 out.append(record.derive(observation))
-        for start in range(0, len(heard), _LARGEST_BATCH):
-            part = heard[start : start + _LARGEST_BATCH]
+        for start in range(0, len(segments), _LARGEST_BATCH):
+            part = segments[start : start + _LARGEST_BATCH]
             begun_ms = self._context.clock.perf_ms()
             try:
                 observations = await asyncio.to_thread(self._read, part)
             except Exception:
-                for record in batch:  # a retry hears these chunks again: they must not look heard already
+                for record in batch:  # a retry pushes these chunks again: they must not count as duplicates
                     self._drop(record.key)
                 raise
             self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(part))
@@ -169,24 +169,19 @@ class SenseVoice:
         return [*out, *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """A consent or control in; an `absent` observation out, and what is held dropped, where it ends a reading."""
-        answers = self._gate.on_table(table, record)
-        for answer in answers:
-            if isinstance(answer.payload, Observation):
-                self._drop(answer.key)
-        return answers
+        """Take in a consent or control; returns `absent` observations for the sessions whose reading it ends."""
+        return self._gate.on_table(table, record)
 
     def needs_from(self, session_id: str) -> Origin | None:
-        """The chunk from which a re-read yields what is still to come, exactly; None where nothing is held."""
+        """The chunk from which reading again gives the observations still due; None where nothing is buffered."""
         return min((s.needs_from for s in self._streams.get(session_id, {}).values()), default=None)
 
     def forget(self, session_id: str) -> None:
-        """Drop all sound held of a session, and what was decided of it."""
-        self._drop(session_id)
+        """Drop a session's buffered sound and decisions."""
         self._gate.forget(session_id)
 
     async def close(self) -> None:
-        """Let the compiled model and all sound go."""
+        """Release the model, drop all buffered sound."""
         self._encoder = None
         self._streams.clear()
 
@@ -195,12 +190,12 @@ class SenseVoice:
 
     def _load(self) -> None:
         self._encoder, self._framing = load_framed(self._params.model, self._context, framing.voice_framing)
-        warm = listen(np.zeros(self._params.longest * PER_MS, np.float32))
+        warm = track_pitch(np.zeros(self._params.longest * PER_MS, np.float32))
         for n in (1, 2, 4):
             self._infer([warm] * n)
 
     def _drop_idle(self, batch: Sequence[Record[Any]]) -> None:
-        """A source that has sent nothing for 10 s of its partition's Kafka time holds back no commit any more."""
+        """Drop sources that sent nothing for 10 s of their partition's Kafka time, so that they hold back no commit."""
         newest_ms: dict[int, int] = {}
         for record in batch:
             partition = record.origin.partition
@@ -213,8 +208,8 @@ class SenseVoice:
             if not streams:
                 self._drop(session_id)
 
-    def _hear(self, record: Record[Any]) -> list[Due]:
-        """A well-formed chunk to what it makes due, after gaps and overlaps are settled."""
+    def _segment(self, record: Record[Any]) -> list[Segment]:
+        """Append a well-formed chunk to its stream, resolving gaps and overlaps; returns what has become due."""
         chunk: AudioChunk = record.payload
         samples = np.frombuffer(chunk.data, "<i2")
         streams = self._streams.setdefault(record.key, {})
@@ -231,10 +226,10 @@ class SenseVoice:
                 stream = None
         if stream is None:
             stream = streams[chunk.source_id] = _Stream(record, self._rules)
-        return stream.hear(record, samples)
+        return stream.push(record, samples)
 
     def _without_consent(self, record: Record[Any], verdict: Verdict) -> list[Record[Any]]:
-        """`absent` with the gate's reason on each step a chunk reaches; nothing where nobody was told of sensing."""
+        """An `absent` observation with the reason for each step that a chunk completes; none before disclosure."""
         if not verdict.disclosed or verdict.reason is None:
             return []
         step_ms, chunk = self._rules.step_ms, record.payload
@@ -243,10 +238,10 @@ class SenseVoice:
         refusals = [self._absent(record, verdict, (n - 1) * step_ms, n * step_ms, verdict.reason) for n in steps]
         return [record.derive(refusal) for refusal in refusals]
 
-    def _silence(self, record: Record[Any], verdict: Verdict, due: Due) -> Observation:
-        if due.samples is None:
+    def _silence(self, record: Record[Any], verdict: Verdict, segment: Segment) -> Observation:
+        if segment.samples is None:
             self._context.metrics.count("no_speech")
-        return self._absent(record, verdict, due.start_ms, due.end_ms, "no_speech")
+        return self._absent(record, verdict, segment.start_ms, segment.end_ms, "no_speech")
 
     def _absent(self, record: Record[Any], verdict: Verdict, start_ms: int, end_ms: int, reason: str) -> Observation:
         return Observation(
@@ -263,16 +258,16 @@ class SenseVoice:
             source_kafka_ms=record.kafka_ms,
         )
 
-    def _read(self, heard: Sequence[_Heard]) -> list[Observation]:
-        """Pieces of speech in, their observations out; runs in a worker thread, touches nothing of the event loop's."""
-        sounds = [listen(np.asarray(one.due.samples, np.float32) / np.float32(32768)) for one in heard]
-        told = [describe_sound(sound) for sound in sounds]
-        full = [i for i, one in enumerate(heard) if one.verdict.mode == "full"]
-        answers = dict(zip(full, self._infer([sounds[i] for i in full]), strict=True)) if full else {}
-        return [self._observation(one, told[i], answers.get(i)) for i, one in enumerate(heard)]
+    def _read(self, segments: Sequence[_Segment]) -> list[Observation]:
+        """The observations of segments of speech; runs in a worker thread, so it touches nothing of the event loop."""
+        sounds = [track_pitch(np.asarray(one.segment.samples, np.float32) / np.float32(32768)) for one in segments]
+        described = [measure_acoustics(sound) for sound in sounds]
+        full = [i for i, one in enumerate(segments) if one.verdict.mode == "full"]
+        predictions = dict(zip(full, self._infer([sounds[i] for i in full]), strict=True)) if full else {}
+        return [self._observation(one, described[i], predictions.get(i)) for i, one in enumerate(segments)]
 
-    def _infer(self, pieces: Sequence[Listened]) -> list[_Answer]:
-        """Pieces of speech to what the model makes of each; its probabilities are rounded to 1e-4."""
+    def _infer(self, pieces: Sequence[SpeechClip]) -> list[_Prediction]:
+        """Run the model on segments; probabilities are rounded to 1e-4."""
         assert self._encoder is not None  # noqa: S101 - opened before it hears
         spec = self._encoder.spec
         reading = framing.read(self._encoder, self._framing, pieces)
@@ -280,20 +275,20 @@ class SenseVoice:
         p /= p.sum(axis=1, keepdims=True)
         embeddings = [None] * len(p) if reading.embeddings is None else list(reading.embeddings.astype("<f2"))
         return [
-            _Answer(dict(zip(spec.labels, row.tolist(), strict=True)), round(float(known), 4), embedding)
-            for row, known, embedding in zip(p, reading.known, embeddings, strict=True)
+            _Prediction(dict(zip(spec.labels, row.tolist(), strict=True)), round(float(mapped), 4), embedding)
+            for row, mapped, embedding in zip(p, reading.known, embeddings, strict=True)
         ]
 
-    def _observation(self, one: _Heard, sound: Sound, answer: _Answer | None) -> Observation:
-        record, due = one.record, one.due
+    def _observation(self, one: _Segment, sound: AcousticMeasures, prediction: _Prediction | None) -> Observation:
+        record, segment = one.record, one.segment
         quality = {
-            "speech_s": due.speech_ms / 1000,
+            "speech_s": segment.speech_ms / 1000,
             "voiced": round(sound.voiced, 3),
             "clipped": round(sound.clipped, 4),
             "range_db": round(sound.range_db, 1),
         }
         expressions = None
-        if answer is None:
+        if prediction is None:
             expressions = {
                 "speaking": 1.0,
                 "loudness": round(sound.loudness_dbfs, 1),
@@ -301,29 +296,29 @@ class SenseVoice:
                 "rate": round(sound.rate_hz, 2),
             }
         assert self._encoder is not None  # noqa: S101 - opened before it hears
-        emotions, embedding, sure = None, None, 0.0
-        if answer is not None:
-            emotions = answer.emotions
-            sure = confidence(max(emotions.values()), len(emotions), quality, answer.known)
+        emotions, embedding, certainty = None, None, 0.0
+        if prediction is not None:
+            emotions = prediction.emotions
+            certainty = confidence(max(emotions.values()), len(emotions), quality, prediction.mapped)
             if self._encoder.spec.classes:
-                quality["known"] = answer.known
-            if self._context.settings.embeddings and answer.embedding is not None:
-                embedding = answer.embedding.tobytes()
+                quality["known"] = prediction.mapped
+            if self._context.settings.embeddings and prediction.embedding is not None:
+                embedding = prediction.embedding.tobytes()
         valence, arousal, dominance = vad_of(emotions) if emotions else (None, None, None)
         return Observation(
             session_id=record.key,
-            event_time_ms=due.end_ms,
+            event_time_ms=segment.end_ms,
             modality=self.modality,
             source_id=record.payload.source_id,
-            start_ms=due.start_ms,
-            end_ms=due.end_ms,
+            start_ms=segment.start_ms,
+            end_ms=segment.end_ms,
             emotions=emotions,
             valence=valence,
             arousal=arousal,
             dominance=dominance,
             vad_source="derived" if emotions else "none",
             embedding=embedding,
-            confidence=sure,
+            confidence=certainty,
             quality=quality,
             mode=one.verdict.mode,
             expressions=expressions,
@@ -332,19 +327,19 @@ class SenseVoice:
         )
 
 
-def confidence(top: float, classes: int, quality: dict[str, float], known: float = 1.0) -> float:
-    """The top class's calibrated p and the quality map to a confidence in [1 / classes, p]; poor sound pulls it down.
+def confidence(top: float, classes: int, quality: dict[str, float], mapped: float = 1.0) -> float:
+    """A confidence in [1 / classes, top] from the top class's calibrated p; poor sound lowers it.
 
     How far short, noisy or clipped speech is to be trusted was fitted (kernels/voice/trust.py); the share of
-    probability on classes that are no emotion's (all but `known`) counts against it too.
+    probability on classes that are no emotion's (all but `mapped`) counts against it too.
     """
-    trusted = known * trust(quality["speech_s"], quality["range_db"], quality["clipped"])
+    trusted = mapped * trust(quality["speech_s"], quality["range_db"], quality["clipped"])
     chance = 1.0 / classes
     return round(chance + (top - chance) * trusted, 4)
 
 
 def _problem(chunk: AudioChunk) -> str | None:
-    """Why a chunk can't be heard, naming the field and what it has to be; None where it can."""
+    """Why a chunk can't be used, naming the field and what it must be; None where it can."""
     if chunk.format != "pcm_s16le":
         return "AudioChunk.format must be pcm_s16le"
     if chunk.sample_rate_hz != PER_MS * 1000:

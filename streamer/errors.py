@@ -95,7 +95,7 @@ class ModelError(StreamerError, ValueError):
     exit_code = 78
 
 
-class BreakerOpenError(StreamerError):
+class CircuitOpenError(StreamerError):
     """An operator dead-letters nearly everything: it stops instead of draining its topic."""
 
     exit_code = 70

@@ -26,7 +26,14 @@ from streamer.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What an operator runs: versions by model or policy, backends and licence states by model, why not others."""
+    """What an operator runs, for the worker reports and the audit.
+
+    Args:
+        models: version by model or policy.
+        backends: backend by model.
+        reasons_against: by backend, why it was not taken.
+        licences: licence state by model.
+    """
 
     models: dict[str, str] = field(default_factory=dict)
     backends: dict[str, str] = field(default_factory=dict)
@@ -61,22 +68,22 @@ class Context:
 
 
 class Operator(Protocol):
-    """A step that turns a batch of records into records. Built as `Class(params, context)`."""
+    """A step that turns batches of records into records; built as `Class(params, context)`."""
 
     async def open(self) -> None:
-        """Load, compile, warm up: the operator is ready only after this."""
+        """Load, compile and warm up; `process` is called only after this."""
         ...
 
     async def process(self, batch: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
-        """What to write for these records; `record.refuse(...)` for each that can't be used."""
+        """The records to write for a batch; `record.refuse(...)` for each one that can't be used."""
         ...
 
     def needs_from(self, session_id: str) -> Origin | None:
-        """The oldest input still held for a session (half an utterance): commits stay below it."""
+        """The oldest record buffered for a session (half an utterance, say); no offset above it is committed."""
         ...
 
     def forget(self, session_id: str) -> None:
-        """Drop a session's state: consent revoked, session expired, partition lost."""
+        """Drop a session's state, when the session expired or its partition was lost."""
         ...
 
     async def close(self) -> None:
@@ -86,20 +93,37 @@ class Operator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One record as evidence in one window: `weight` in [0, 1] halves with each half-life of age at window end."""
+    """One record as evidence in one window.
+
+    Args:
+        payload: the record's.
+        weight: in [0, 1]; halves with each half-life of the record's age at the window's end.
+        inside: whether its event time lies in the window; else it is carried over from an earlier one.
+        offset: the record's.
+    """
 
     payload: Any
     weight: float
-    own: bool
+    inside: bool
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window as its operator sees it: its evidence, own and carried, in offset order, and who was active.
+    """A window of one session, closed (final) or still open (provisional), as its operator gets it.
 
-    `closed_at_ms` is the closing instant c for a final one, None for a provisional one; `revision` is 0 for a final
-    one, else the offset of the newest record in it.
+    Args:
+        session_id: whose.
+        start_ms: first moment of the window, in event time.
+        end_ms: first moment after it.
+        final: whether it is closed: no record can change it any more.
+        closed_at_ms: its closing instant, in Kafka time; None for a provisional window.
+        revision: 0 for a final window; for a provisional one the offset of its newest record.
+        pieces: its evidence, inside and carried over, in offset order.
+        newest_ms: newest event time by modality, within the horizon.
+        active: the modalities that were active at its closing instant, or now for a provisional one.
+        source_kafka_ms: the greatest Kafka time of the media behind its evidence.
+        trigger: the offset of the record that closed it.
     """
 
     session_id: str
@@ -116,18 +140,18 @@ class Window:
 
 
 class WindowOperator(Protocol):
-    """A step over closed windows. The runtime owns windows, evidence and dedupe: this is a pure function of them."""
+    """A step over windows, which the runtime keeps: `fuse` is a pure function of a window."""
 
     async def open(self) -> None:
         """Load, compile, warm up."""
         ...
 
     async def fuse(self, due: Sequence[Window]) -> Sequence[Keyed | None]:
-        """One payload for each window, in their order; None where nothing may be said of it."""
+        """One payload for each window, in their order; None where nothing is to be written for it."""
         ...
 
     def revokes(self, evidence: Any) -> bool:
-        """Whether this record takes back all earlier evidence of its modality (consent withdrawn)."""
+        """Whether this record revokes all earlier evidence of its modality (consent withdrawn)."""
         ...
 
     async def close(self) -> None:
@@ -136,12 +160,12 @@ class WindowOperator(Protocol):
 
 
 class TableWatcher(Protocol):
-    """What an operator may also have: a say when a record of one of its tables arrives."""
+    """What an operator may have besides: a callback for records of its tables."""
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
-        """What to write because a table's record changed; called again for the latest ones at start.
+        """The records to write because of a table's new record; called at start for each key's latest one.
 
-        The table holds it already. A payload of None says that the key was removed.
+        The table has been updated already. A payload of None means that the key was removed.
         """
         ...
 

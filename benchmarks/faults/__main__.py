@@ -24,10 +24,17 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import machine
-from benchmarks.faults.cases import CASES, Case, Stage
-from benchmarks.faults.expected import REFUSED_TO, expected
-from benchmarks.faults.judge import EXAMPLES, Judgement, Seen, judge, longest_gap_s, waits
+from benchmarks import command_line, machine
+from benchmarks.faults.cases import CASES, Case, Cluster
+from benchmarks.faults.expected import REFUSED_TOPICS, expected
+from benchmarks.faults.judge import (
+    EXAMPLES_PRINTED,
+    Judgement,
+    ReceivedFinal,
+    closing_to_readable,
+    judge,
+    longest_gap_s,
+)
 from benchmarks.faults.load import plan, publish
 from benchmarks.faults.workers import OPERATOR
 from benchmarks.latency import Spread
@@ -46,13 +53,14 @@ FINALS = "affect_events"
 LEAD_MS = 500
 WARM_UP_S = 3
 QUIET_MS = 2000
-PATIENCE_S = 60  # for what is missing, before it is called lost
+MISSING_TIMEOUT_S = 60  # a final that is missing for longer is lost
+READ_TIMEOUT_S = 60
 WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One case as it went: on how many nodes, with or without verification, and its figures."""
+    """One case with its settings and figures; `wait_ms` is from the closing instant until a final is readable."""
 
     case: str
     nodes: int
@@ -67,7 +75,7 @@ class Run:
 
     @property
     def good(self) -> bool:
-        """Whether every final is exact and every worker lived on."""
+        """Whether every final is exact and no worker ended by itself."""
         return self.judgement.good and not self.died
 
 
@@ -75,18 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; 0 if every one was exact, 1 if not, a StreamerError's exit code where one could not be run."""
     args = _parser().parse_args(arguments)
     try:
-        return asyncio.run(_main(args))
-    except StreamerError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+        return command_line.exit_code(lambda: asyncio.run(_main(args)), prefix="error: ")
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.argument_parser("faults", __doc__, keep_line_breaks=True)
     parser.add_argument("--nodes", type=int, nargs="+", choices=[1, 3], default=[3], help="of Kafka (3)")
     parser.add_argument("--verification", choices=["on", "off", "both"], default="off", help="of transactions (off)")
     parser.add_argument("--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once")
@@ -94,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="each case only as long as it needs")
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE", help="of these")
     parser.add_argument("--seed", type=int, default=1, help="of the load and of the moments of the faults (1)")
-    parser.add_argument("--topology", type=Path, default=Path("topology.yaml"), metavar="PATH")
+    command_line.add_topology(parser)
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep records, workers' words, and all that is amiss")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures as a page of Markdown")
     return parser
@@ -102,27 +105,30 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _main(args: argparse.Namespace) -> int:
     facts, runs, failed = machine.describe(), list[Run](), list[str]()
-    logging.disable(logging.ERROR)  # of this process: the outages are its own doing
+    logging.disable(logging.ERROR)  # this process causes the outages: its clients needn't log them
     for nodes in args.nodes:
         for verification in {"on": [True], "off": [False], "both": [False, True]}[args.verification]:
             for name in args.only:
                 seconds = CASES[name].shortest_s if args.short else max(args.seconds, CASES[name].shortest_s)
                 where = f"{name}, {nodes} node{'s' * (nodes > 1)}, verification {'on' if verification else 'off'}"
-                say(f"{where}: {CASES[name].title}; {seconds} s of load")
-                with _picture(args.topology, args.delivery) as topology, _folder(args.logs, where) as folder:
+                command_line.log(f"{where}: {CASES[name].title}; {seconds} s of load")
+                with (
+                    _topology_with(args.topology, args.delivery) as topology,
+                    _folder_for(args.logs, where) as folder,
+                ):
                     try:
                         run = await measure(
                             CASES[name], topology, folder, nodes=nodes, verification=verification,
                             seconds=seconds, seed=args.seed,
                         )  # fmt: skip
                     except (StreamerError, TimeoutError) as error:
-                        say(f"  it went wrong: {error or 'it never came to rest'}")
+                        command_line.log(f"  it went wrong: {error or 'it never came to rest'}")
                         failed.append(where)
                         continue
                 runs.append(run)
-                say(f"  {_words(run)}")
-                for example in run.judgement.examples[:EXAMPLES]:
-                    say(f"    {example}")
+                command_line.log(f"  {_summary(run)}")
+                for example in run.judgement.examples[:EXAMPLES_PRINTED]:
+                    command_line.log(f"    {example}")
                 failed += [] if run.good else [where]
     about = [f"delivery {args.delivery}, seed {args.seed}, {WORKERS} workers, {datetime.now(UTC):%Y-%m-%d}"]
     about += machine.lines(facts)
@@ -136,75 +142,79 @@ async def _main(args: argparse.Namespace) -> int:
 async def measure(
     case: Case, topology: Path, folder: Path, *, nodes: int, verification: bool, seconds: int, seed: int
 ) -> Run:
-    """One case from an empty Kafka to its figures.
+    """Run one case on a Kafka of its own and return its figures.
 
     Raises:
-        StreamerError: a worker could not be started, or did not leave when it was asked to.
+        StreamerError: a worker could not be started, or did not end after SIGTERM.
     """
-    clock, picture, settings = SystemClock(), load_topology(topology), load_settings()
-    seen, tasks = list[Seen](), list[asyncio.Task[Any]]()
+    clock, loaded, settings = SystemClock(), load_topology(topology), load_settings()
+    received, tasks = list[ReceivedFinal](), list[asyncio.Task[Any]]()
     async with local_kafka(settings, nodes=nodes, verification=verification) as kafka:
         broker = KafkaBroker(settings, kafka.address)
-        stage = Stage(kafka, topology, folder, random.Random(seed), lambda what: say(f"  {what}"))  # noqa: S311 - moments
+        rng = random.Random(seed)  # noqa: S311 - of the moments of the faults
+        cluster = Cluster(kafka, topology, folder, rng, lambda step: command_line.log(f"  {step}"))
         try:
-            await broker.ensure_topics(picture.topic_specs())
-            await asyncio.gather(*(stage.hire(named=case.static).start() for _ in range(WORKERS)))
-            tasks.append(asyncio.create_task(_watch(broker, clock, seen)))
+            await broker.ensure_topics(loaded.topic_specs())
+            await asyncio.gather(*(cluster.add_worker(named=case.static).start() for _ in range(WORKERS)))
+            tasks.append(asyncio.create_task(_receive(broker, clock, received)))
             start_ms = clock.now_ms() + LEAD_MS
-            planned = plan(seconds, int(picture.partitions), seed)
+            planned = plan(seconds, int(loaded.partitions), seed)
             loading = asyncio.create_task(publish(planned, broker, clock, start_ms))
-            tasks += [loading, asyncio.ensure_future(case.act(stage, seconds))]
+            tasks += [loading, asyncio.ensure_future(case.act(cluster, seconds))]
             await asyncio.gather(*tasks[1:])
-            logs, judgement = await _at_rest(broker, picture, clock, seen)
-            dead = [worker for worker in stage.workers if worker.died]
+            logs, judgement = await _final_logs(broker, loaded, clock, received)
+            dead = [worker for worker in cluster.workers if worker.died]
             for worker in dead:
-                say(f"  {worker.name or worker.pid} died:\n{worker.last_words()}")
+                command_line.log(f"  {worker.name or worker.pid} died:\n{worker.log_tail()}")
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await stage.clear()
+            await cluster.stop()
             await broker.close()
     (folder / "amiss.txt").write_text("\n".join(judgement.examples), encoding="utf-8")
     (folder / "records.msgpack").write_bytes(msgspec.msgpack.encode(logs))
-    gap_s = longest_gap_s(seen, start_ms + WARM_UP_S * 1000, start_ms + seconds * 1000)
-    return Run(case.title, nodes, verification, seconds, loading.result(), judgement, gap_s, waits(seen), len(dead))
+    gap_s = longest_gap_s(received, start_ms + WARM_UP_S * 1000, start_ms + seconds * 1000)
+    return Run(
+        case.title, nodes, verification, seconds, loading.result(), judgement, gap_s, closing_to_readable(received),
+        len(dead),
+    )  # fmt: skip
 
 
-async def _at_rest(
-    broker: Broker, topology: Topology, clock: SystemClock, seen: Sequence[Seen]
+async def _final_logs(
+    broker: Broker, topology: Topology, clock: SystemClock, received: Sequence[ReceivedFinal]
 ) -> tuple[list[Message], Judgement]:
-    """All records and the verdict, once every window can have closed and no final comes any more.
+    """Wait until every window has had time to close and no more finals arrive, then read and judge all records.
 
-    Finals that are missing then are waited for, as an outage may last; they are lost when patience is over.
+    Missing finals are waited for up to `MISSING_TIMEOUT_S`, since an outage can last longer than the quiet time.
     """
     window = topology.operators[OPERATOR].window
     assert window is not None  # noqa: S101 - the topology was checked
     await clock.sleep_ms(window.rule.max_open)
-    end_ms = clock.now_ms() + PATIENCE_S * 1000
+    end_ms = clock.now_ms() + MISSING_TIMEOUT_S * 1000
     while True:
         count = -1
-        while count < len(seen) and clock.now_ms() < end_ms:
-            count = len(seen)
+        while count < len(received) and clock.now_ms() < end_ms:
+            count = len(received)
             await clock.sleep_ms(QUIET_MS)
-        logs = await read_all(broker, ["observations", FINALS, *REFUSED_TO.values()])
+        logs = await read_all(broker, ["observations", FINALS, *REFUSED_TOPICS.values()])
         judgement = await asyncio.to_thread(_judgement, logs, topology)
         if judgement.finals and not judgement.lost or clock.now_ms() >= end_ms:
             return logs, judgement
 
 
 def _judgement(logs: Sequence[Message], topology: Topology) -> Judgement:
-    """All records of the topics, as they stand in the end, to the verdict on them."""
+    """Compare the topics' records with what the oracle derives from the observations among them."""
     due = expected([m for m in logs if m.topic == "observations"], topology.operators[OPERATOR], topology.modalities)
     got: dict[int, list[AffectEvent]] = {}
     for message in (m for m in logs if m.topic == FINALS):
         got.setdefault(message.partition, []).append(decode(message.value, AffectEvent))
-    letters = [(m.topic, decode(m.value, DeadLetter)) for m in logs if m.topic in REFUSED_TO.values()]
+    letters = [(m.topic, decode(m.value, DeadLetter)) for m in logs if m.topic in REFUSED_TOPICS.values()]
     return judge(due, got, [(topic, letter.partition, letter.offset) for topic, letter in letters])
 
 
-async def _watch(broker: Broker, clock: SystemClock, seen: list[Seen]) -> None:
-    """Take down every final as a consumer gets it, from the beginning on."""
+async def _receive(broker: Broker, clock: SystemClock, received: list[ReceivedFinal]) -> None:
+    """Append every final, from the beginning, to `received` as a consumer gets it."""
     consumer = broker.consumer([FINALS], group=None)
     await consumer.start()
     try:
@@ -214,19 +224,19 @@ async def _watch(broker: Broker, clock: SystemClock, seen: list[Seen]) -> None:
             except BrokerUnreachableError:
                 continue
             now_ms = clock.now_ms()
-            seen += [Seen(m.partition, decode(m.value, AffectEvent), now_ms) for m in messages]
+            received += [ReceivedFinal(m.partition, decode(m.value, AffectEvent), now_ms) for m in messages]
     finally:
         await consumer.stop()
 
 
 async def read_all(broker: Broker, topics: Sequence[str]) -> list[Message]:
-    """Every committed record of some topics, each partition in its order."""
+    """Read every committed record of some topics, each partition in its order."""
     consumer = broker.consumer(topics, group=None)
     await consumer.start()
     try:
         ends = dict(await consumer.end_offsets())
         messages: list[Message] = []
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(READ_TIMEOUT_S):
             while any((consumer.position(p) or 0) < end for p, end in ends.items()):
                 messages += await consumer.poll(500, 100)
     finally:
@@ -235,7 +245,7 @@ async def read_all(broker: Broker, topics: Sequence[str]) -> list[Message]:
 
 
 def table(runs: Sequence[Run]) -> list[str]:
-    """The runs as Markdown, for people and for the docs."""
+    """Write the runs as a Markdown table."""
     rows = [
         f"| {r.case} | {r.nodes} | {'on' if r.verification else 'off'} | {r.judgement.finals} "
         f"| {r.judgement.lost} | {r.judgement.repeated} | {r.judgement.wrong} | {r.judgement.disordered} "
@@ -252,7 +262,7 @@ def table(runs: Sequence[Run]) -> list[str]:
 
 
 def page(runs: Sequence[Run], about: Sequence[str], command: str) -> list[str]:
-    """The table with what it was made by and what its columns mean, as a page of the docs."""
+    """Write the table as a page of the docs, with the command that made it and the meaning of its columns."""
     return [
         "# What faults do to finals",
         "",
@@ -277,20 +287,14 @@ def page(runs: Sequence[Run], about: Sequence[str], command: str) -> list[str]:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """What to type to get the same again."""
+    """The command line that repeats this run."""
     length = "--short" if args.short else f"--seconds {args.seconds}"
     some = "" if args.only == list(CASES) else f" --only {' '.join(args.only)}"
     nodes = " ".join(map(str, args.nodes))
     return f"python -m benchmarks.faults --nodes {nodes} --verification {args.verification} {length}{some}"
 
 
-def say(line: str) -> None:
-    """Progress, for a person; stdout is for figures."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _words(run: Run) -> str:
+def _summary(run: Run) -> str:
     j = run.judgement
     return (
         f"{run.observations} observations, {j.finals} finals: {j.lost} lost, {j.repeated} repeated, {j.wrong} wrong, "
@@ -300,8 +304,8 @@ def _words(run: Run) -> str:
 
 
 @contextmanager
-def _picture(path: Path, delivery: str) -> Iterator[Path]:
-    """The picture with another delivery of finals, in a file of its own."""
+def _topology_with(path: Path, delivery: str) -> Iterator[Path]:
+    """Write a temporary copy of a topology file with another `delivery` of fuse_affect."""
     text, changed = re.subn(r"(?m)^(    delivery:) \w+", rf"\1 {delivery}", path.read_text(encoding="utf-8"))
     if changed != 1:
         raise StreamerError(f"{path} should say `delivery` once, for fuse_affect; it says it {changed} times")
@@ -312,9 +316,10 @@ def _picture(path: Path, delivery: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _folder(kept: Path | None, name: str) -> Iterator[Path]:
-    if kept is not None:
-        folder = kept / re.sub(r"\W+", "-", name)
+def _folder_for(logs: Path | None, name: str) -> Iterator[Path]:
+    """Make the folder for a case's files: below `--logs`, or a temporary one."""
+    if logs is not None:
+        folder = logs / re.sub(r"\W+", "-", name)
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
         return

@@ -1,4 +1,4 @@
-"""The whole log of observations in, all that must come of it out, as the slow oracle of the tests derives it."""
+"""Derive from the full log of observations, by the slow oracle of the tests, which records must result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from streamer.topology.topology import OperatorSpec
 from tests.streamer.windowing.oracle import Entry, Rules, reading_of
 from tests.streamer.windowing.oracle_affect import affect_event
 
-REFUSED_TO = {"late": "late_records", "clock_skew": "dead_letters"}
+REFUSED_TOPICS = {"late": "late_records", "clock_skew": "dead_letters"}
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """By partition: finals in their order, never closed windows by event_id; and refused records.
+    """By partition the finals in order and the `event_id` of windows that never closed; and the refused observations.
 
-    `refusals` holds (topic that tells of it, partition, offset).
+    `refusals` holds (topic of the late record or dead letter, partition, offset of the observation).
     """
 
     finals: Mapping[int, Sequence[AffectEvent]]
@@ -31,7 +31,7 @@ class Expected:
 
 
 def expected(log: Sequence[Message], spec: OperatorSpec, modalities: Mapping[str, Modality]) -> Expected:
-    """Observations and ticks of all partitions, each partition in its order, to what the operator must write."""
+    """Derive what the fuser must write from the observations and ticks, each partition in the order of its log."""
     priors, params = {s.id: s.prior for s in engines.all_specs()}, spec.params
     rules = rules_of(spec, modalities)
     assert isinstance(params, Params)  # noqa: S101 - the topology was checked
@@ -41,18 +41,19 @@ def expected(log: Sequence[Message], spec: OperatorSpec, modalities: Mapping[str
     for partition in sorted({m.partition for m in log}):
         entries = [_entry(m) for m in log if m.partition == partition]
         payloads = {e.offset: e.payload for e in entries}
-        reading = reading_of(entries, rules)
+        result = reading_of(entries, rules)
         finals[partition] = [
             affect_event(f, payloads, priors, modalities, prior=params.prior, abstain_below=params.abstain_below)
-            for f in reading.finals
+            for f in result.finals
         ]
-        still_open[partition] = [f"{session}:{end}" for _, session, end in reading.waiting]
-        refusals |= {(REFUSED_TO[why], partition, at) for at, why in reading.refused.items() if why in REFUSED_TO}
+        still_open[partition] = [f"{session}:{end}" for _, session, end in result.waiting]
+        refused = [(reason, offset) for offset, reason in result.refused.items() if reason in REFUSED_TOPICS]
+        refusals |= {(REFUSED_TOPICS[reason], partition, offset) for reason, offset in refused}
     return Expected(finals, still_open, frozenset(refusals))
 
 
 def rules_of(spec: OperatorSpec, modalities: Mapping[str, Modality]) -> Rules:
-    """A topology's window as the oracle takes it."""
+    """Convert an operator's window to the oracle's rules."""
     w = spec.window
     assert w is not None  # noqa: S101 - the topology was checked
     return Rules(

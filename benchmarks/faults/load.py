@@ -116,22 +116,22 @@ async def _play(planned: Sequence[PlannedObservation], broker: Broker, clock: Cl
     return len(planned)
 
 
-def _outgoing(said: PlannedObservation, start_ms: int, models: Mapping[str, Any]) -> Outgoing:
-    dice, spec = random.Random(said.salt), models[said.modality]  # noqa: S311 - a load, not a secret
-    weights = {name: dice.random() ** 3 for name in spec.prior}
-    total, moment_ms = sum(weights.values()), start_ms + said.end_ms
+def _outgoing(planned: PlannedObservation, start_ms: int, models: Mapping[str, Any]) -> Outgoing:
+    rng, spec = random.Random(planned.salt), models[planned.modality]  # noqa: S311 - a load, not a secret
+    weights = {name: rng.random() ** 3 for name in spec.prior}
+    total, moment_ms = sum(weights.values()), start_ms + planned.end_ms
     observation = Observation(
-        session_id=said.session_id,
+        session_id=planned.session_id,
         event_time_ms=moment_ms,
-        modality=said.modality,
-        source_id=f"{said.modality}-1",
-        start_ms=moment_ms - (VOICE_WINDOW_MS if said.modality == "voice" else 0),
+        modality=planned.modality,
+        source_id=f"{planned.modality}-1",
+        start_ms=moment_ms - (VOICE_WINDOW_MS if planned.modality == "voice" else 0),
         end_ms=moment_ms,
-        emotions=None if said.absent else {name: w / total for name, w in weights.items()},
-        confidence=0.0 if said.absent else round(dice.uniform(0.3, 0.95), 3),
-        absent=said.absent,
-        reason="no_face" if said.absent else None,
-        model="" if said.absent else spec.id,
-        source_kafka_ms=start_ms + said.at_ms,
+        emotions=None if planned.absent else {name: w / total for name, w in weights.items()},
+        confidence=0.0 if planned.absent else round(rng.uniform(0.3, 0.95), 3),
+        absent=planned.absent,
+        reason="no_face" if planned.absent else None,
+        model="" if planned.absent else spec.id,
+        source_kafka_ms=start_ms + planned.at_ms,
     )
-    return Outgoing(TOPIC, said.session_id.encode(), encode(observation), headers_for(observation))
+    return Outgoing(TOPIC, planned.session_id.encode(), encode(observation), headers_for(observation))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,11 +17,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import latency, machine
-from benchmarks.p95.load import material, publish
-from benchmarks.real_path import RealPath, benchmark_settings, real_path
+from benchmarks import command_line, latency
+from benchmarks.live_pipeline import LivePipeline, benchmark_settings, live_pipeline
+from benchmarks.p95.load import publish, read_recordings
 from demo.story import compose
-from streamer.errors import StreamerError
 from streamer.event_time import SystemClock
 from streamer.recordings.media import Event
 from streamer.topology.reading import load_topology
@@ -31,7 +29,7 @@ from streamer.topology.topology import Topology
 WARM_UP_S = 5
 LINGER_S = 3
 TARGET_MS = 150
-NAMES = {
+LABELS = {
     "frame_to_affect_live": "frame event time -> affect_live",
     "chat_to_affect_live": "chat -> affect_live",
     "closing_to_final": "closing instant -> final readable",
@@ -41,7 +39,7 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The figures of one load: latencies and stages in ms, memory in MiB, `pipeline_cores` the CPU it kept busy."""
+    """The figures of one load: times in ms, peak resident memory in MiB, and CPU seconds of the pipeline per second."""
 
     sessions: int
     seconds: int
@@ -57,67 +55,58 @@ class Run:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 when done, a StreamerError's exit code otherwise."""
     args = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_main(args))
-    except StreamerError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    return command_line.exit_code(lambda: asyncio.run(_main(args)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.p95", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.argument_parser("p95", __doc__, keep_line_breaks=True)
     parser.add_argument("--seconds", type=int, default=40, metavar="N", help="of each load, warm-up included (40)")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 8], metavar="N", help="loads: sessions at once")
     parser.add_argument("--media", type=Path, metavar="DIR", help="session folders, or one; default: the demo's story")
-    parser.add_argument("--topology", type=Path, default=Path("topology.yaml"), metavar="PATH")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures for tools")
+    command_line.add_topology(parser)
+    command_line.add_json(parser)
     return parser
 
 
 async def _main(args: argparse.Namespace) -> int:
-    topology, settings, facts = load_topology(args.topology), benchmark_settings(), machine.describe()
+    topology, settings = load_topology(args.topology), benchmark_settings()
     console = Console(stderr=True)
-    for line in machine.lines(facts):
-        print(line)
+    facts = command_line.print_machine()
     with console.status("preparing media") as status:
         recorded = await asyncio.to_thread(_recorded, args.media, max(args.sessions), args.seconds)
         runs = []
-        async with real_path(args.topology, settings, progress=lambda what, _: status.update(what)) as path:
+        async with live_pipeline(args.topology, settings, progress=lambda step, _: status.update(step)) as pipeline:
             for count in args.sessions:
                 status.update(f"{count} session{'s' * (count > 1)} for {args.seconds} s")
-                runs.append(await measure(path, topology, recorded, count, args.seconds))
+                runs.append(await measure(pipeline, topology, recorded, count, args.seconds))
     for run in runs:
         print("\n".join(report(run)))
-    if args.json:
-        figures = {"machine": facts, "runs": [asdict(run) for run in runs]}
-        args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    command_line.write_json(args.json, {"machine": facts, "runs": [asdict(run) for run in runs]})
     return 0
 
 
-def _recorded(media: Path | None, most: int, seconds: int) -> list[list[Event]]:
-    """Recordings as events: a session folder, those in a folder as far as they are needed, or the demo's story."""
+def _recorded(media: Path | None, sessions: int, seconds: int) -> list[list[Event]]:
+    """Read what `--media` names as events: a session folder, or at most so many in a folder; else the demo's story."""
     if media is None:
         with tempfile.TemporaryDirectory(prefix="story-") as folder:
             compose(Path(folder))
-            return material([Path(folder)], seconds)
-    inside = sorted(p for p in media.iterdir() if p.is_dir()) if media.is_dir() else []
-    return material(inside[:most] or [media], seconds)
+            return read_recordings([Path(folder)], seconds)
+    folders = sorted(p for p in media.iterdir() if p.is_dir()) if media.is_dir() else []
+    return read_recordings(folders[:sessions] or [media], seconds)
 
 
 async def measure(
-    path: RealPath, topology: Topology, recorded: Sequence[Sequence[Event]], count: int, seconds: int
+    pipeline: LivePipeline, topology: Topology, recorded: Sequence[Sequence[Event]], count: int, seconds: int
 ) -> Run:
-    """Publish `count` sessions for some seconds on a running pipeline; the figures without the warm-up."""
+    """Publish `count` sessions for some seconds to a running pipeline and return the figures without the warm-up."""
     clock, ready, stop = SystemClock(), asyncio.Event(), asyncio.Event()
-    receiving = asyncio.create_task(latency.receive(topology, path.broker, clock, ready, stop))
-    watching = asyncio.create_task(_peak_memory(path, stop))
+    receiving = asyncio.create_task(latency.receive(topology, pipeline.broker, clock, ready, stop))
+    watching = asyncio.create_task(_peak_memory(pipeline, stop))
     await ready.wait()
-    from_ms, cpu_s = clock.now_ms() + WARM_UP_S * 1000, path.cpu_s()
+    from_ms, cpu_s = clock.now_ms() + WARM_UP_S * 1000, pipeline.cpu_s()
     names = [f"load-{count}-{n}" for n in range(count)]
-    sent = await publish(recorded, names, topology, path.broker, clock)
-    cores = (path.cpu_s() - cpu_s) / seconds
+    sent = await publish(recorded, names, topology, pipeline.broker, clock)
+    cores = (pipeline.cpu_s() - cpu_s) / seconds
     await asyncio.sleep(LINGER_S)
     stop.set()
     got = await receiving
@@ -135,17 +124,17 @@ async def measure(
     )  # fmt: skip
 
 
-async def _peak_memory(path: RealPath, stop: asyncio.Event) -> tuple[int, int]:
+async def _peak_memory(pipeline: LivePipeline, stop: asyncio.Event) -> tuple[int, int]:
     pipeline_bytes = kafka_bytes = 0
     while not stop.is_set():
-        pipeline_bytes = max(pipeline_bytes, path.resident_bytes())
-        kafka_bytes = max(kafka_bytes, path.kafka.rss_bytes())
+        pipeline_bytes = max(pipeline_bytes, pipeline.resident_bytes())
+        kafka_bytes = max(kafka_bytes, pipeline.kafka.rss_bytes())
         await asyncio.sleep(1)
     return pipeline_bytes, kafka_bytes
 
 
 def report(run: Run) -> list[str]:
-    """A run as lines for people."""
+    """Write a run as lines of text, its latencies as a Markdown table."""
     lines = [
         "",
         f"sessions at once: {run.sessions}, at 10 frames/s each, {run.seconds} s without the first {WARM_UP_S}",
@@ -153,7 +142,7 @@ def report(run: Run) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {NAMES[name]} | {s.p50:6.0f} | {s.p95:6.0f} | {s.p99:6.0f} | {s.max:6.0f} | {s.count:5d} | {s.missing} |"
+        f"| {LABELS[name]} | {s.p50:6.0f} | {s.p95:6.0f} | {s.p99:6.0f} | {s.max:6.0f} | {s.count:5d} | {s.missing} |"
         for name, s in run.latency_ms.items()
     ]
     lines.append("per stage, ms (means of the seconds' p50 and p95):")

@@ -1,7 +1,7 @@
-"""Recorded sessions in, published as a platform would, with candidate lists to rank; what was sent out.
+"""Publish recorded sessions in real time as a platform does, with candidate lists to rank, and return what was sent.
 
-Everything is decoded and encoded to JPEG before the first record goes out, so that publishing costs little of the
-machine that is measured. Sessions begin at different moments: their frames don't come in step.
+Media are decoded and encoded to JPEG before the first record is sent, so that publishing takes little CPU from the
+pipeline that is measured. Sessions start at different times, so that their frames don't arrive together.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from streamer.recordings.replay import consent_event, message
 from streamer.topology.topology import Topology
 
 REQUEST_EVERY_MS = 2000
-ITEMS_ASKED = 20
+CANDIDATES = 20
 LEAD_MS = 500
 STAGGER_MS = 137
 
 
 @dataclass(slots=True)
 class Sent:
-    """One session's event times in Unix ms, in order: frames, the person's chat lines, and requests by their id."""
+    """The event times of what one session sent, in Unix ms: frames, the user's chat lines, and requests by their id."""
 
     frames: list[int] = field(default_factory=list)
     chats: list[int] = field(default_factory=list)
     requests: dict[str, int] = field(default_factory=dict)
 
 
-def material(folders: Sequence[Path], seconds: int) -> list[list[Event]]:
-    """Each folder's first seconds as events, its media over again from the start where it is shorter.
+def read_recordings(folders: Sequence[Path], seconds: int) -> list[list[Event]]:
+    """Read each folder's first seconds as events, in a loop where it is shorter.
 
     Raises:
         MediaError: a folder holds no media, or media that can't be read.
     """
-    return [list(_for_seconds(folder, seconds)) for folder in folders]
+    return [list(_looped(folder, seconds)) for folder in folders]
 
 
-def _for_seconds(folder: Path, seconds: int) -> Iterable[Event]:
-    once = [e for e in _until(read_session(folder), seconds) if e.topic in _SENSED]
-    length_ms = 1000 * (once[-1].at_ms // 1000 + 1) if once else 0
-    for round_ in itertools.count() if once else ():
-        for event in once:
-            at_ms = event.at_ms + round_ * length_ms
+def _looped(folder: Path, seconds: int) -> Iterable[Event]:
+    recorded = [e for e in _until(read_session(folder), seconds) if e.topic in _SENSED]
+    length_ms = 1000 * (recorded[-1].at_ms // 1000 + 1) if recorded else 0
+    for turn in itertools.count() if recorded else ():
+        for event in recorded:
+            at_ms = event.at_ms + turn * length_ms
             if at_ms >= seconds * 1000:
                 return
             unique = {"message_id": f"chat-{at_ms}"} if event.topic == "chat_messages" else {}
@@ -66,9 +66,9 @@ def _until(events: Iterable[Event], seconds: int) -> list[Event]:
 async def publish(
     recorded: Sequence[Sequence[Event]], sessions: Sequence[str], topology: Topology, broker: Broker, clock: Clock
 ) -> dict[str, Sent]:
-    """Publish as many sessions at once as there are names, each from the next recording; what was sent, by session.
+    """Publish one session for each name at the same time, with the recordings in turn, and return what each sent.
 
-    The catalogue and a control that turns ranking on (`goal: lift`) go first.
+    The catalogue and a control record that turns ranking on (`goal: lift`) are published first.
 
     Raises:
         BrokerUnreachableError: the broker does not take them.
@@ -80,9 +80,9 @@ async def publish(
         items = [Outgoing("catalogue_items", i.item_id.encode(), encode(i), headers_for(i)) for i in catalogue]
         goal = Event(0, "controls", {"app": str(topology.app), "goal": "lift"})
         await producer.send([*items, message(goal, "", clock.now_ms(), topology)])
-        asked = [{"item_id": i.item_id, "score": 1 - n / ITEMS_ASKED} for n, i in enumerate(catalogue[:ITEMS_ASKED])]
+        candidates = [{"item_id": i.item_id, "score": 1 - n / CANDIDATES} for n, i in enumerate(catalogue[:CANDIDATES])]
         start_ms = clock.now_ms() + LEAD_MS
-        plans = [_plan(name, recorded[n % len(recorded)], asked) for n, name in enumerate(sessions)]
+        plans = [_plan(name, recorded[n % len(recorded)], candidates) for n, name in enumerate(sessions)]
         sent = await asyncio.gather(
             *(
                 _play(p, s, start_ms + n * STAGGER_MS, topology, producer, clock)
@@ -94,16 +94,16 @@ async def publish(
         await producer.stop()
 
 
-def _plan(session: str, recorded: Sequence[Event], asked: Sequence[dict[str, object]]) -> list[tuple[int, Event]]:
-    """When to send what: a chunk of sound once its last sample has been heard, candidates at a steady pace."""
+def _plan(session: str, recorded: Sequence[Event], candidates: Sequence[dict[str, object]]) -> list[tuple[int, Event]]:
+    """Events with the ms at which to send them: an audio chunk at its end, candidates every `REQUEST_EVERY_MS`."""
     user = f"user-of-{session}"
     plan = [(-LEAD_MS // 2, consent_event(("face", "voice", "text", "behaviour"), session, at_ms=-LEAD_MS // 2))]
     for event in recorded:
-        heard_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
-        plan.append((event.at_ms + heard_ms, event))
+        length_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
+        plan.append((event.at_ms + length_ms, event))
     last_ms = recorded[-1].at_ms if recorded else 0
     for at_ms in range(REQUEST_EVERY_MS // 2, last_ms, REQUEST_EVERY_MS):
-        request = {"request_id": f"{session}-{at_ms}", "user_id": user, "items": asked}
+        request = {"request_id": f"{session}-{at_ms}", "user_id": user, "items": candidates}
         plan.append((at_ms, Event(at_ms, "candidates", request)))
     return sorted(plan, key=lambda item: item[0])
 
@@ -116,11 +116,11 @@ async def _play(
         outgoing = message(event, session, start_ms, topology)
         await clock.sleep_ms(start_ms + at_ms - clock.now_ms())
         await producer.send([outgoing])
-        moment = start_ms + event.at_ms
+        event_time_ms = start_ms + event.at_ms
         if event.topic == "video_frames":
-            sent.frames.append(moment)
+            sent.frames.append(event_time_ms)
         elif event.topic == "chat_messages" and event.fields["speaker"] == "user":
-            sent.chats.append(moment)
+            sent.chats.append(event_time_ms)
         elif event.topic == "candidates":
-            sent.requests[str(event.fields["request_id"])] = moment
+            sent.requests[str(event.fields["request_id"])] = event_time_ms
     return sent

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
 import yaml
 from rich.console import Console
-from rich.progress import track
 
-from benchmarks import machine
-from benchmarks.real_path import benchmark_settings
+from benchmarks import command_line
+from benchmarks.live_pipeline import benchmark_settings
 from benchmarks.sessions.live_check import live_agreement
-from benchmarks.sessions.observed import closed_windows, evidence_modalities, finals, fuser_of, observe_kept, read_log
+from benchmarks.sessions.observed import closed_windows, evidence_modalities, finals, fuser_of, observe_all, read_log
 from benchmarks.sessions.report import FUSED, below_best_single, judge, table
 from benchmarks.sessions.segments import Segment, find_sessions, predict, predict_each, read_segments
 from benchmarks.sessions.statistics import Prediction
-from streamer.errors import ConfigurationError, Problem, StreamerError
+from streamer.errors import ConfigurationError, Problem
 from streamer.recordings.replay import SIMULATED_START_MS
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
@@ -37,21 +33,17 @@ from streamer.topology.topology import Topology
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 when done, 1 where `--check` finds fault, a StreamerError's exit code otherwise."""
+    """Run the benchmark; 0 when done, 1 where `--check` fails, a StreamerError's exit code otherwise."""
     args = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_main(args))
-    except StreamerError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
+    return command_line.exit_code(lambda: asyncio.run(_main(args)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sessions", description=__doc__)
+    parser = command_line.argument_parser("sessions", __doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="holds session folders with labels.json")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures for tools")
+    command_line.add_json(parser)
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="sessions at once, one process each (2)")
-    parser.add_argument("--topology", type=Path, default=Path("topology.yaml"), metavar="PATH")
+    command_line.add_topology(parser)
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", dest="changes",
         help="another value in the topology, such as operators.sense_voice.params.model=voice_affect_nc",
@@ -72,22 +64,20 @@ async def _main(args: argparse.Namespace) -> int:
     console = Console(stderr=True)
     folders = await asyncio.to_thread(find_sessions, args.folder)
     segments = {folder.name: read_segments(folder) for folder in folders}
-    facts = machine.describe()
-    for line in machine.lines(facts):
-        print(line)
+    facts = command_line.print_machine()
     with ExitStack() as stack:
         if args.changes:
-            args.topology = varied(
+            args.topology = changed_topology(
                 args.topology, args.changes, Path(stack.enter_context(tempfile.TemporaryDirectory()))
             )
         topology = load_topology(args.topology)
-        kept = args.observations or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="observations-")))
+        cache = args.observations or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="observations-")))
         logs = await asyncio.to_thread(
-            _observe_all,
+            observe_all,
             folders,
             args.topology,
             settings.model_copy(update={"queue": "all", "threads": 1}),
-            kept,
+            cache,
             args.jobs,
             console,
         )
@@ -97,7 +87,7 @@ async def _main(args: argparse.Namespace) -> int:
     figures: dict[str, object] = {"machine": facts, "sessions": len(folders), **asdict(result)}
     if args.live:
         with console.status("one session in real time") as status:
-            agreement = await live_agreement(folders[0], args.topology, settings, _teller(status.update))
+            agreement = await live_agreement(folders[0], args.topology, settings, _progress(status.update))
         figures["live"] = asdict(agreement)
         print(
             f"live on Kafka against file to file, {agreement.session}: {agreement.in_both} windows in both "
@@ -106,58 +96,41 @@ async def _main(args: argparse.Namespace) -> int:
             f"{agreement.abstained_in_one}; largest difference {agreement.largest_difference:.3f}, "
             f"median {agreement.median_difference:.3f}"
         )
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    command_line.write_json(args.json, figures)
     return 1 if args.check and below_best_single(result) else 0
 
 
-def varied(topology: Path, changes: Sequence[str], folder: Path) -> Path:
-    """A topology file and changes `a.b.c=value` (the value as YAML) to a copy in a folder with these made.
+def changed_topology(topology: Path, changes: Sequence[str], folder: Path) -> Path:
+    """Copy a topology file to a folder with changes `a.b.c=value`, the value as YAML.
 
-    What is not a known name or a fitting value is refused where the copy is read, as in any topology.
+    Unknown names and wrong values are not refused here, but when the copy is loaded.
 
     Raises:
-        ConfigurationError: a change has no `=`, or leads through something that isn't a map.
+        ConfigurationError: a change has no `=`, or its path leads through something that isn't a map.
     """
     tree = yaml.safe_load(topology.read_text(encoding="utf-8"))
     for change in changes:
         path, equals, value = change.partition("=")
-        *through, last = path.split(".")
-        place = tree
-        for name in through:
-            place = place.setdefault(name, {}) if isinstance(place, dict) else None
-        if not equals or not isinstance(place, dict):
+        *parents, key = path.split(".")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {}) if isinstance(node, dict) else None
+        if not equals or not isinstance(node, dict):
             raise ConfigurationError("--set", [Problem(change, "write it as operators.NAME.params.KEY=VALUE")])
-        place[last] = yaml.safe_load(value)
+        node[key] = yaml.safe_load(value)
     copy = folder / topology.name
     copy.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return copy
 
 
-def _teller(update: Callable[[str], None]) -> Callable[[str, float | None], None]:
-    return lambda what, fraction: update(what if fraction is None else f"{what} {fraction:.0%}")
-
-
-def _observe_all(
-    folders: Sequence[Path], topology: Path, settings: Settings, kept: Path, jobs: int, console: Console
-) -> list[Path]:
-    """Every session's kept log, made where there is none; in the order of the folders."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(_observe_one, folder, topology, settings, kept): folder for folder in folders}
-        done: dict[Path, Path] = {}
-        for future in track(as_completed(pending), "replaying", total=len(pending), console=console):
-            done[pending[future]] = future.result()
-    return [done[folder] for folder in folders]
-
-
-def _observe_one(folder: Path, topology: Path, settings: Settings, kept: Path) -> Path:
-    return observe_kept(folder, load_topology(topology), settings, kept)
+def _progress(update: Callable[[str], None]) -> Callable[[str, float | None], None]:
+    return lambda step, fraction: update(step if fraction is None else f"{step} {fraction:.0%}")
 
 
 async def predict_all(
     logs: Sequence[Path], segments: Mapping[str, Sequence[Segment]], topology: Topology, settings: Settings
 ) -> tuple[dict[str, list[Prediction]], list[Prediction]]:
-    """By system (each modality alone, and fused) one prediction for each segment, in their order; and each final's."""
+    """Predict every segment by each system (the modalities alone, and fused), and by each single fused final."""
     each: list[Prediction] = []
     fuser, spec = fuser_of(topology, settings)
     predictions: dict[str, list[Prediction]] = {name: [] for name in (*evidence_modalities(topology), FUSED)}

@@ -1,4 +1,4 @@
-"""One session at the media's pace on a real Kafka, and the same file to file: do both give the same finals?"""
+"""Replay one session in real time on Kafka and once more file to file, and compare the finals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.real_path import RealPath, real_path
+from benchmarks.live_pipeline import LivePipeline, live_pipeline
 from benchmarks.sessions.observed import closed_windows, evidence_modalities, finals, fuser_of, observe
 from operators.payloads import AffectEvent, Consent
 from streamer.brokers.embedded.jars import Progress
@@ -23,9 +23,10 @@ QUIET_S = 8
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How the finals of the two runs compare; `within` counts windows with no probability further apart than TOLERANCE.
+    """Counts of windows by how the finals of the two runs compare, and the differences of their probabilities.
 
-    Live runs differ in which observations reach the log before a window closes: Kafka time is real there.
+    `within` counts windows in which no probability differs by more than TOLERANCE. The runs can differ in the
+    observations that reach the topic before a window closes, since Kafka time is real in one of them only.
     """
 
     session: str
@@ -40,16 +41,16 @@ class Agreement:
 
 
 async def live_agreement(session: Path, topology_path: Path, settings: Settings, progress: Progress) -> Agreement:
-    """Replay a session live and simulated with the same start, and compare the finals window by window.
+    """Replay a session in real time and simulated with the same start, and compare the finals window by window.
 
     Raises:
-        StreamerError: no Kafka, no pipeline, or nothing came out.
+        StreamerError: Kafka or the pipeline could not be started, or the pipeline ended early.
     """
     topology = load_topology(topology_path)
-    async with real_path(topology_path, settings, queue_all=True, progress=progress) as path:
-        collecting = asyncio.create_task(_collect(path))
+    async with live_pipeline(topology_path, settings, queue_all=True, progress=progress) as pipeline:
+        collecting = asyncio.create_task(_collect(pipeline))
         events = session_events(session, evidence_modalities(topology))
-        async for event in replay_live(events, session.name, topology, path.broker):
+        async for event in replay_live(events, session.name, topology, pipeline.broker):
             progress(f"{session.name} live, {event.at_ms // 1000} s", None)
         live, start_ms = await collecting
     settings = settings.model_copy(update={"queue": "all"})
@@ -60,35 +61,35 @@ async def live_agreement(session: Path, topology_path: Path, settings: Settings,
 
 
 def compare(session: str, live: Mapping[int, AffectEvent], simulated: Mapping[int, AffectEvent]) -> Agreement:
-    """Finals by window end of both runs to their agreement."""
+    """Compare two runs, each given as finals by window end."""
     both = sorted(live.keys() & simulated.keys())
-    gaps, same_top, one_sided = [], 0, 0
+    differences, same_top, one_sided = [], 0, 0
     for end in both:
-        ours, theirs = live[end].emotions, simulated[end].emotions
-        if not ours or not theirs:
-            one_sided += bool(ours) != bool(theirs)
-            if not ours and not theirs:
+        a, b = live[end].emotions, simulated[end].emotions
+        if not a or not b:
+            one_sided += bool(a) != bool(b)
+            if not a and not b:
                 same_top += 1
-                gaps.append(0.0)
+                differences.append(0.0)
             continue
-        same_top += max(ours, key=lambda n: ours[n]) == max(theirs, key=lambda n: theirs[n])
-        gaps.append(max(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in ours.keys() | theirs.keys()))
+        same_top += max(a, key=lambda n: a[n]) == max(b, key=lambda n: b[n])
+        differences.append(max(abs(a.get(n, 0.0) - b.get(n, 0.0)) for n in a.keys() | b.keys()))
     return Agreement(
         session,
         len(live),
         len(simulated),
         len(both),
         same_top,
-        sum(g <= TOLERANCE for g in gaps),
+        sum(d <= TOLERANCE for d in differences),
         one_sided,
-        max(gaps, default=0.0),
-        sorted(gaps)[len(gaps) // 2] if gaps else 0.0,
+        max(differences, default=0.0),
+        sorted(differences)[len(differences) // 2] if differences else 0.0,
     )
 
 
-async def _collect(path: RealPath) -> tuple[dict[int, AffectEvent], int]:
-    """Finals by window end, until none has come for a while, and when the session began."""
-    consumer = path.broker.consumer(["affect_events", "consents"], group=None)
+async def _collect(pipeline: LivePipeline) -> tuple[dict[int, AffectEvent], int]:
+    """Collect finals by window end until none has come for `QUIET_S`; also the session's start (Unix ms)."""
+    consumer = pipeline.broker.consumer(["affect_events", "consents"], group=None)
     await consumer.start()
     found: dict[int, AffectEvent] = {}
     start_ms: int | None = None
@@ -103,8 +104,8 @@ async def _collect(path: RealPath) -> tuple[dict[int, AffectEvent], int]:
                 else:
                     event = decode(message.value, AffectEvent)
                     found.setdefault(event.window_end_ms, event)
-            if path.pipeline.status() == "zombie":
-                raise StreamerError("the pipeline ended early:\n" + "\n".join(path.said[-20:]))
+            if pipeline.process.status() == "zombie":
+                raise StreamerError("the pipeline ended early:\n" + "\n".join(pipeline.log_lines[-20:]))
     finally:
         await consumer.stop()
     return found, start_ms

@@ -1,4 +1,4 @@
-"""Predictions of each system in, judged by kind of segment, and as a table for people."""
+"""Score the predictions of each system by kind of segment and write the scores as a table."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from kernels.emotions import SEVEN
 KINDS = ("all", "agree", "conflict", "missing")
 FUSED = "fused"
 MARGIN = 0.03
-"""Fused counts as not below the best single modality where the lower bound of their difference is above -MARGIN."""
+"""Fused is not below the best single modality where the lower bound of their difference is above -MARGIN."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindResult:
-    """One kind of segment: macro-F1 by system, abstentions by system, and fused against the best single modality.
+    """The scores on one kind of segment: macro-F1 and abstentions by system, and fused minus the best single modality.
 
-    The best single one is the modality with the greatest macro-F1 on these very segments: chosen in its own favour.
+    The best single modality is the one with the greatest macro-F1 on these very segments, so the comparison favours it.
     """
 
     segments: int
@@ -43,8 +43,8 @@ class KindResult:
 class Result:
     """Everything that is reported.
 
-    `recall` is the fused estimate's by true emotion over all segments, `calibration` its over segments, `of_finals`
-    that of single finals, which is what events promise: a mean over a segment is surer than its events say.
+    `recall` is that of the fused estimate by true emotion over all segments. `calibration` is over the fused estimates
+    of segments, `of_finals` over single finals; the mean over a segment is less extreme than single finals are.
     """
 
     kinds: dict[str, KindResult]
@@ -59,25 +59,25 @@ def judge(
     segments: Mapping[str, Sequence[Segment]],
     each: Sequence[Prediction] = (),
 ) -> Result:
-    """Score every system on all segments and on each kind, and `each` final; kinds without a segment are left out."""
+    """Score every system on all segments and on each kind that occurs; `each` are the predictions of single finals."""
     flat = [segment for listed in segments.values() for segment in listed]
     kinds = {}
     for kind in KINDS:
         chosen = [i for i, segment in enumerate(flat) if kind in ("all", segment.kind)]
         if chosen:
-            kinds[kind] = _judge_kind({name: [each[i] for i in chosen] for name, each in predictions.items()})
+            kinds[kind] = _judge_kind({name: [p[i] for i in chosen] for name, p in predictions.items()})
     fused = predictions[FUSED]
     recall = {
         emotion: sum(p.correct for p in fused if p.truth == emotion) / total
         for emotion in SEVEN
         if (total := sum(p.truth == emotion for p in fused))
     }
-    risks = {name: risk_coverage(told) for name, told in predictions.items()}
+    risks = {name: risk_coverage(p) for name, p in predictions.items()}
     return Result(kinds, recall, calibration(fused), calibration(each), risks)
 
 
 def below_best_single(result: Result) -> list[str]:
-    """The kinds of segments in which fused may be below the best single modality by `MARGIN` or more."""
+    """The kinds of segments for which the interval of fused minus best single reaches down to -`MARGIN` or lower."""
     return [kind for kind, found in result.kinds.items() if found.fused_minus_best.low <= -MARGIN]
 
 
@@ -94,7 +94,7 @@ def _judge_kind(predictions: Mapping[str, Sequence[Prediction]]) -> KindResult:
 
 
 def table(result: Result) -> str:
-    """The result as lines of text; the macro-F1 part is a Markdown table."""
+    """Write the result as lines of text; the macro-F1 part is a Markdown table."""
     systems = list(next(iter(result.kinds.values())).macro_f1)
     lines = [
         "macro-F1 over seven classes, 95 % bootstrap interval over sessions; (n) abstained, which counts as wrong",

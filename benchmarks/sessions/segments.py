@@ -1,4 +1,4 @@
-"""A labelled session folder in, its segments out; a segment and the finals inside it in, one prediction out."""
+"""Read the labelled segments of sessions, and predict a segment's emotion from the finals inside it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from operators.payloads import AffectEvent
 from streamer.errors import MediaError
 
 SETTLE_MS = 2500
-"""A window that starts sooner after a segment's start still holds what came before it."""
+"""A window that starts sooner after a segment's start still holds evidence from before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of a session with one true emotion; times count from the session's start.
 
-    `shown` says what each modality shows: another emotion in a conflict, None where it is missing.
+    `expressed` holds the emotion in each modality: a different one in a conflict, None where the modality is missing.
     """
 
     session: str
@@ -28,11 +28,11 @@ class Segment:
     end_ms: int
     emotion: str
     kind: str
-    shown: Mapping[str, str | None]
+    expressed: Mapping[str, str | None]
 
 
 def find_sessions(folder: Path) -> list[Path]:
-    """The labelled sessions in a folder, by name.
+    """Find the session folders with a `labels.json` in a folder, sorted by name.
 
     Raises:
         MediaError: there is none.
@@ -44,7 +44,7 @@ def find_sessions(folder: Path) -> list[Path]:
 
 
 def read_segments(session: Path) -> list[Segment]:
-    """The segments of a session's `labels.json`.
+    """Read the segments of a session's `labels.json`.
 
     Raises:
         MediaError: it can't be read, or names an emotion that isn't one of the seven.
@@ -64,29 +64,31 @@ def read_segments(session: Path) -> list[Segment]:
 
 
 def predict(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> Prediction:
-    """The mean of the finals wholly inside a segment that start `SETTLE_MS` or more after its start.
+    """Predict a segment's emotion by the mean of the finals inside it that start `SETTLE_MS` or more after its start.
 
-    Probabilities are folded to seven classes; a final that abstains adds none, and where all do the segment counts as
-    abstained. `start_ms` is the session's start in Unix milliseconds.
+    Probabilities are summed to seven classes. Finals that abstain are left out; without any other one, the prediction
+    is an abstention. `start_ms` is the session's start in Unix milliseconds.
     """
-    told = _told(segment, finals, start_ms)
-    return _prediction(segment, _mean(told)) if told else Prediction(segment.session, segment.emotion, None, 0.0)
+    probabilities = _probabilities(segment, finals, start_ms)
+    if not probabilities:
+        return Prediction(segment.session, segment.emotion, None, 0.0)
+    return _prediction(segment, _mean(probabilities))
 
 
 def predict_each(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> list[Prediction]:
-    """The same finals, each by itself: what a consumer of single events sees."""
-    return [_prediction(segment, told) for told in _told(segment, finals, start_ms)]
+    """Predict from each of the same finals by itself, as a consumer of single events would."""
+    return [_prediction(segment, each) for each in _probabilities(segment, finals, start_ms)]
 
 
-def _told(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> list[dict[str, float]]:
+def _probabilities(segment: Segment, finals: Iterable[AffectEvent], start_ms: int) -> list[dict[str, float]]:
     first, last = start_ms + segment.start_ms + SETTLE_MS, start_ms + segment.end_ms
     inside = [f for f in finals if f.window_start_ms >= first and f.window_end_ms <= last]
     return [fold_to_seven(f.emotions) for f in inside if f.emotions is not None and not f.abstained]
 
 
-def _prediction(segment: Segment, told: Mapping[str, float]) -> Prediction:
-    best = max(SEVEN, key=lambda name: told[name])
-    return Prediction(segment.session, segment.emotion, best, told[best])
+def _prediction(segment: Segment, probabilities: Mapping[str, float]) -> Prediction:
+    best = max(SEVEN, key=lambda name: probabilities[name])
+    return Prediction(segment.session, segment.emotion, best, probabilities[best])
 
 
 def _mean(each: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""Labelled predictions in, scores with their uncertainty out: macro-F1, bootstrap over sessions, calibration, risk.
+"""Scores of labelled predictions: macro-F1 with bootstrap intervals, calibration, and risk against coverage.
 
-Sessions, not segments, are drawn again: segments of one session share their voice, their noise and their neighbours.
+The bootstrap resamples sessions, not segments, because the segments of a session share their voice and noise.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from kernels.calibration import expected_calibration_error, perfect_ece_band
 
 DRAWS = 2000
+BINS = 10
 COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One labelled stretch: its session, the true class, the predicted one (None: abstained), and how sure it was."""
+    """One labelled stretch: its session, the true class, the predicted class (None: abstained) and its confidence."""
 
     session: str
     truth: str
@@ -43,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A paired difference of two scores with its 95 % interval, and the share of draws in which it is above 0."""
+    """A paired difference of two scores with its 95 % bootstrap interval, and the share of draws above 0."""
 
     value: float
     low: float
@@ -53,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One row of a reliability table: how many, how sure on average, how often right."""
+    """One row of a reliability table: number of predictions, mean confidence, share that is correct."""
 
     count: int
     confidence: float
@@ -62,7 +63,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Expected calibration error over equal-mass bins, and the 95 % band a perfect model would show with as few."""
+    """Expected calibration error over equal-mass bins, and its 95 % band for a perfect model on as many predictions."""
 
     ece: float
     perfect_low: float
@@ -72,19 +73,19 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
-    """The area under the risk-coverage curve, and the risk of answering only the surest share, for some shares."""
+    """The area under the risk-coverage curve, and the risk at each coverage of `COVERAGES`."""
 
     aurc: float
     risk_at: dict[float, float]
 
 
 def macro_f1(predictions: Sequence[Prediction], classes: Sequence[str]) -> float:
-    """The mean over the true classes of their F1; an abstention is nobody's prediction, so it costs recall."""
+    """The mean F1 over the classes that occur; an abstention counts against recall only."""
     return float(_macro_f1(_confusions(predictions, classes).sum(axis=0)[None])[0])
 
 
 def macro_f1_interval(predictions: Sequence[Prediction], classes: Sequence[str], draws: int = DRAWS) -> Interval:
-    """Macro-F1 with its interval over sessions drawn again with replacement (Efron 1979), seed 0."""
+    """Macro-F1 with its bootstrap interval (Efron 1979): sessions drawn with replacement, seed 0."""
     confusions = _confusions(predictions, classes)
     drawn = _macro_f1(_redraw(confusions, draws))
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -92,41 +93,41 @@ def macro_f1_interval(predictions: Sequence[Prediction], classes: Sequence[str],
 
 
 def paired_difference(
-    first: Sequence[Prediction], second: Sequence[Prediction], classes: Sequence[str], draws: int = DRAWS
+    first: Sequence[Prediction], second: Sequence[Prediction], classes: Sequence[str]
 ) -> Difference:
     """Macro-F1 of the first minus that of the second, both on the same drawn sessions.
 
     Raises:
-        ValueError: the two don't judge the same stretches.
+        ValueError: the two are not predictions for the same stretches.
     """
     if [(p.session, p.truth) for p in first] != [(p.session, p.truth) for p in second]:
         raise ValueError("a paired difference needs the same stretches in the same order")
-    ours, theirs = _confusions(first, classes), _confusions(second, classes)
-    drawn = _macro_f1(_redraw(ours, draws)) - _macro_f1(_redraw(theirs, draws))
+    a, b = _confusions(first, classes), _confusions(second, classes)
+    drawn = _macro_f1(_redraw(a, DRAWS)) - _macro_f1(_redraw(b, DRAWS))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    value = float(_macro_f1(ours.sum(axis=0)[None])[0] - _macro_f1(theirs.sum(axis=0)[None])[0])
+    value = float(_macro_f1(a.sum(axis=0)[None])[0] - _macro_f1(b.sum(axis=0)[None])[0])
     return Difference(value, float(low), float(high), float((drawn > 0).mean()))
 
 
-def calibration(predictions: Sequence[Prediction], bins: int = 10) -> Calibration:
-    """How far confidence is from accuracy, over the stretches that were answered."""
+def calibration(predictions: Sequence[Prediction]) -> Calibration:
+    """Compare confidence with accuracy over the predictions that don't abstain."""
     answered = sorted((p for p in predictions if p.predicted is not None), key=lambda p: p.confidence)
     if not answered:
         return Calibration(0.0, 0.0, 0.0, ())
     confidence = np.array([p.confidence for p in answered])
     correct = np.array([p.correct for p in answered])
-    parts = [part for part in np.array_split(np.arange(len(answered)), bins) if len(part)]
+    parts = [part for part in np.array_split(np.arange(len(answered)), BINS) if len(part)]
     table = tuple(Bin(len(i), float(confidence[i].mean()), float(correct[i].mean())) for i in parts)
     return Calibration(
-        expected_calibration_error(confidence, correct, bins), *perfect_ece_band(confidence, bins=bins), table
+        expected_calibration_error(confidence, correct, BINS), *perfect_ece_band(confidence, bins=BINS), table
     )
 
 
 def risk_coverage(predictions: Sequence[Prediction]) -> RiskCoverage:
-    """Answer the surest first: the error rate of what is answered so far, over all shares answered.
+    """The error rate among the most confident predictions, as a function of the share that is answered.
 
     Geifman and El-Yaniv (NeurIPS 2017), area as in Geifman, Uziel and El-Yaniv (ICLR 2019). Abstentions come last and
-    are wrong; equal confidences share their mean risk, so the order of the file plays no part.
+    are wrong; equal confidences share their mean risk, so the order of the predictions has no effect.
     """
     confidence = np.array([p.confidence if p.predicted is not None else -1.0 for p in predictions])
     wrong = np.array([not p.correct for p in predictions], np.float64)
@@ -139,25 +140,25 @@ def risk_coverage(predictions: Sequence[Prediction]) -> RiskCoverage:
 
 
 def _confusions(predictions: Sequence[Prediction], classes: Sequence[str]) -> NDArray[np.float64]:
-    """Session x true class x predicted class (the last column: abstained), sessions in the order they appear."""
+    """Counts (session, true class, predicted class; last column: abstained), sessions in the order they appear."""
     sessions = {s: i for i, s in enumerate(dict.fromkeys(p.session for p in predictions))}
-    place = {c: i for i, c in enumerate(classes)}
+    index = {c: i for i, c in enumerate(classes)}
     counts = np.zeros((len(sessions), len(classes), len(classes) + 1))
     for p in predictions:
-        column = len(classes) if p.predicted is None else place[p.predicted]
-        counts[sessions[p.session], place[p.truth], column] += 1
+        column = len(classes) if p.predicted is None else index[p.predicted]
+        counts[sessions[p.session], index[p.truth], column] += 1
     return counts
 
 
 def _redraw(confusions: NDArray[np.float64], draws: int) -> NDArray[np.float64]:
-    """Confusions of sessions drawn with replacement, summed: draws x true x predicted; always the same draws."""
+    """Sum the confusions of sessions drawn with replacement, seed 0: (draw, true, predicted)."""
     n = len(confusions)
     times = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
     return np.asarray(np.einsum("ds,stp->dtp", times, confusions))
 
 
 def _macro_f1(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Confusions (d, true, predicted) to macro-F1 (d,), over the classes that occur in each."""
+    """Macro-F1 (d,) of confusions (d, true, predicted), over the classes that occur in each."""
     answered = confusion[:, :, :-1]
     hits = np.einsum("dcc->dc", answered)
     support, predicted = confusion.sum(axis=2), answered.sum(axis=1)

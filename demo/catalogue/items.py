@@ -1,4 +1,4 @@
-"""The demo's catalogue files in, items for `catalogue_items` out."""
+"""Read the demo's catalogue files as items for the topic `catalogue_items`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EMBEDDINGS = Path(__file__).with_name("catalogue.npy")
 
 
 def read_catalogue(event_time_ms: int) -> list[Item]:
-    """The items, stamped `event_time_ms` (Unix ms), with their embeddings (384 x float16 each, little-endian).
+    """Read the items with the event time `event_time_ms` (Unix ms) and their embeddings (384 x float16, little-endian).
 
     Raises:
-        ValueError: the two files don't belong together.
+        ValueError: the two files differ in the number of items.
     """
     lines = [json.loads(line) for line in ITEMS.read_text(encoding="utf-8").splitlines()]
     embeddings = np.load(EMBEDDINGS).astype("<f2")
@@ -38,6 +38,6 @@ def read_catalogue(event_time_ms: int) -> list[Item]:
 
 
 def read_titles() -> dict[str, str]:
-    """Item id to title, for people."""
+    """Read the titles by item id."""
     lines = (json.loads(line) for line in ITEMS.read_text(encoding="utf-8").splitlines())
     return {line["item_id"]: line["title"] for line in lines}

@@ -1,7 +1,7 @@
-"""Writes the demo's catalogue: `python -m demo.catalogue.make`. Hand-written parts in, 371 items and embeddings out.
+"""Write the demo's catalogue (371 items and embeddings) from hand-written parts: `python -m demo.catalogue.make`.
 
-Every subject of `catalogue_parts` takes every form. An item's mood is its subject's plus its form's shift, kept within
-[-1, 1] and rounded to two digits; the emotion is the subject's. Patterns are chosen by turns, not by chance, so the
+Every subject of `parts.py` is combined with every form. An item's mood is its subject's plus its form's shift, clamped
+to [-1, 1] and rounded to two digits; the emotion is the subject's. Patterns are taken in turn, not at random, so the
 same parts always give the same items. Embeddings are those of `models/text_affect` for title and text.
 """
 
@@ -24,22 +24,22 @@ MAX_TOKENS = 128
 BATCH = 16
 SMALL_WORDS = frozenset("a and at before behind between from in of on that the to under who".split())
 LOW, HIGH = -0.2, 0.35
-"""Arousal below and above which an item takes its form's slow or fast wording."""
+"""Arousal below which an item has its form's slow wording, and above which the fast one."""
 
 
 def title_of(name: str) -> str:
-    """`the goodbye on platform nine` to `the Goodbye on Platform Nine`."""
+    """Capitalise a name as a title: `the goodbye on platform nine` becomes `the Goodbye on Platform Nine`."""
     return " ".join(w if w in SMALL_WORDS else w[0].upper() + w[1:] for w in name.split())
 
 
-def kept(value: float) -> float:
-    """A mood's coordinate within [-1, 1], two digits."""
+def clamp(value: float) -> float:
+    """Clamp a mood's coordinate to [-1, 1] and round it to two digits."""
     return round(min(max(value, -1.0), 1.0), 2)
 
 
 def make_item(number: int, subject: Subject, form: Form) -> dict[str, Any]:
-    """A subject in a form to an item; `number` decides which of the patterns is its turn."""
-    valence, arousal = kept(subject.valence + form.valence), kept(subject.arousal + form.arousal)
+    """Make the item of a subject in a form; `number` selects the pattern, in turn."""
+    valence, arousal = clamp(subject.valence + form.valence), clamp(subject.arousal + form.arousal)
     pace = form.paces[0 if arousal < LOW else 2 if arousal > HIGH else 1]
     title = title_of(subject.name)
     words = {"name": subject.name, "title": title, "Title": title[0].upper() + title[1:]}
@@ -57,13 +57,13 @@ def make_item(number: int, subject: Subject, form: Form) -> dict[str, Any]:
 
 
 def make_items() -> list[dict[str, Any]]:
-    """All subjects in all forms."""
+    """Make the items of all subjects in all forms."""
     pairs = ((s, f, form, subject) for s, subject in enumerate(SUBJECTS) for f, form in enumerate(FORMS))
     return [make_item(s + f, subject, form) for s, f, form, subject in pairs]
 
 
 def embed(texts: Sequence[str]) -> NDArray[np.float16]:
-    """Texts to their embeddings by the text model (n x 384)."""
+    """Embed texts by the text model: (n, 384)."""
     engine = load("text_affect")
     tokens = TextTokens(engine.spec.folder / "tokenizer.json", max_tokens=MAX_TOKENS)
     rows = []

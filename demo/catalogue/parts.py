@@ -1,7 +1,7 @@
 """The hand-written parts of the demo catalogue: subjects with their moods, and the forms a subject can take.
 
-A subject's mood is judged by its writer: valence and arousal in [-1, 1] and the emotion it carries. A form shifts it:
-a game is livelier than a picture. Nothing here is measured, and nothing is about a real person or place.
+A subject's mood (valence and arousal in [-1, 1], and an emotion) is its writer's judgement, not a measurement. A form
+shifts it: a game has more arousal than a picture. Nothing is about a real person or place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Subject(NamedTuple):
-    """What an item is about; `name` starts in lower case, `scene` is one or two whole sentences."""
+    """What an item is about; `name` starts in lower case, `scene` is one or two full sentences."""
 
     name: str
     emotion: str

@@ -1,6 +1,6 @@
-"""Records of the output topics in, what a dashboard keeps of them out: newest reading, newest list, what happened.
+"""The state of a dashboard, from the records of the output topics: newest estimate, newest list, log of changes.
 
-It knows the wire contract and nothing else: the same could be written by any team that reads these topics.
+It depends on the wire contract only, as a dashboard of any other team would.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from streamer.payloads import DeadLetter, Keyed
 from streamer.recordings.media import Event
 
 TOPICS = ("affect_live", "affect_events", "ranked_items", "late_records", "dead_letters")
-"""What the demo reads."""
+"""The topics that the demo reads."""
 
 STATE_WORDS = {"present": "present", "absent": "absent", "idle": "idle", "no_consent": "no consent"}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something worth a line: when, in milliseconds from the start, and what."""
+    """A change to display: milliseconds from the start, and a line of text."""
 
     at_ms: int
     text: str
@@ -28,7 +28,13 @@ class Note:
 
 @dataclass(slots=True)
 class Board:
-    """The state of the demo's view: items' names, the Unix time at which the session began, modalities shown."""
+    """The state to display.
+
+    Attributes:
+        titles: of the items, by item id.
+        start_ms: Unix time of the session's start.
+        modalities: in the order in which they are displayed.
+    """
 
     titles: Mapping[str, str]
     start_ms: int = 0
@@ -48,7 +54,7 @@ class Board:
     _face_ms: int = 0
 
     def published(self, event: Event) -> None:
-        """Something has been sent to the pipeline, as a platform would."""
+        """Note an event that the demo has published."""
         fields = event.fields
         if event.topic == "video_frames":
             self.picture = fields["data"]
@@ -67,33 +73,33 @@ class Board:
         elif event.topic == "candidates":
             self._note(event.at_ms, f"the platform asks for an order of {len(fields['items'])} items")
 
-    def take(self, payload: Keyed, now_ms: int) -> None:
-        """A record that was read, and when (Unix ms)."""
+    def received(self, payload: Keyed, now_ms: int) -> None:
+        """Update the state with a record that was read at `now_ms` (Unix ms)."""
         if isinstance(payload, AffectEvent):
-            self._take_affect(payload, now_ms)
+            self._received_affect(payload, now_ms)
         elif isinstance(payload, RankedList):
-            self._take_list(payload)
+            self._received_list(payload)
         elif isinstance(payload, DeadLetter):
             self.refused[payload.reason] = self.refused.get(payload.reason, 0) + 1
 
-    def moves(self) -> list[tuple[RankedItem, int]]:
-        """The newest list's items with how many places each has risen over the platform's own order."""
+    def rises(self) -> list[tuple[RankedItem, int]]:
+        """The newest list's items, each with the number of ranks that it has risen over the platform's order."""
         return [(item, item.base_rank - item.position) for item in self.ranked.items] if self.ranked else []
 
     def latency_ms(self, share: float) -> int | None:
-        """A quantile of frame event time -> `affect_live` read here; None before the first."""
+        """A quantile of the latency from a frame's event time until its `affect_live` record is read; None at first."""
         ordered = sorted(self.latencies_ms)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
     def title(self, item_id: str) -> str:
-        """An item's name."""
+        """An item's title, or its id if it has none."""
         return self.titles.get(item_id, item_id)
 
     def since_start(self, unix_ms: int) -> int:
-        """Unix milliseconds to milliseconds from the session's start."""
+        """Convert Unix milliseconds to milliseconds from the session's start."""
         return max(0, unix_ms - self.start_ms)
 
-    def _take_affect(self, event: AffectEvent, now_ms: int) -> None:
+    def _received_affect(self, event: AffectEvent, now_ms: int) -> None:
         if event.final:
             self.finals.append(event)
         else:
@@ -103,16 +109,16 @@ class Board:
                 self._face_ms = face.newest_ms
                 self.latencies_ms.append(now_ms - face.newest_ms)
         before = self.newest
-        if before is not None and place(event) <= place(before):
+        if before is not None and version(event) <= version(before):
             return
         self.newest = event
         at_ms = self.since_start(event.window_end_ms)
-        for name, reading in event.modalities.items():
-            known = before.modalities.get(name) if before else None
-            if known is None or known.state != reading.state:
-                self._note(at_ms, f"{name}: {STATE_WORDS[reading.state]}")
+        for name, modality in event.modalities.items():
+            previous = before.modalities.get(name) if before else None
+            if previous is None or previous.state != modality.state:
+                self._note(at_ms, f"{name}: {STATE_WORDS[modality.state]}")
 
-    def _take_list(self, ranked: RankedList) -> None:
+    def _received_list(self, ranked: RankedList) -> None:
         before = {item.item_id: item for item in self.ranked.items} if self.ranked else {}
         self.ranked = ranked
         self.lists.append(ranked)
@@ -136,27 +142,27 @@ def _affect(item: RankedItem) -> float:
     return item.reasons.get("affect", 0.0)
 
 
-def place(event: AffectEvent) -> tuple[int, bool, int]:
-    """What a consumer keeps: the greatest window end, then a final over a provisional, then the greatest revision."""
+def version(event: AffectEvent) -> tuple[int, bool, int]:
+    """The sort key of events: window end, final after provisional, revision; a consumer keeps the greatest."""
     return (event.window_end_ms, event.final, event.revision)
 
 
 def reasons(item: RankedItem) -> list[tuple[str, str]]:
-    """An item's contributions, the platform's own first: `base` 0.86, `affect` +0.14; they add up to its score."""
+    """Format the contributions that sum to an item's score, the platform's first: `base` 0.86, `affect` +0.14."""
     ordered = sorted(item.reasons.items(), key=lambda reason: reason[0] != "base")
     return [(name, f"{value:.2f}" if name == "base" else f"{value:+.2f}") for name, value in ordered]
 
 
-def because(item: RankedItem) -> str:
-    """An item's contributions in one phrase."""
+def reasons_text(item: RankedItem) -> str:
+    """The contributions to an item's score in one line."""
     return " ".join(f"{name} {value}" for name, value in reasons(item))
 
 
-def leading(emotions: Mapping[str, float] | None) -> tuple[str, float] | None:
-    """The likeliest emotion; None where there is no estimate."""
+def likeliest(emotions: Mapping[str, float] | None) -> tuple[str, float] | None:
+    """The emotion with the greatest probability, and that; None where there is no estimate."""
     return max(emotions.items(), key=lambda e: e[1]) if emotions else None
 
 
 def clock_text(at_ms: int) -> str:
-    """Milliseconds from the start to `0:07`."""
+    """Format milliseconds from the start as minutes and seconds: `0:07`."""
     return f"{at_ms // 60_000}:{at_ms // 1000 % 60:02}"

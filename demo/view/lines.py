@@ -1,27 +1,27 @@
-"""A board in, plain lines out, a handful per second: for pipes, logs and terminals that can't move their cursor."""
+"""Write a board as plain lines, a few per second: for pipes, logs and terminals that can't move their cursor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from demo.view.board import Board, clock_text, leading
+from demo.view.board import Board, clock_text, likeliest
 
 STATUS_MS = 1000
 NOTES_AT_ONCE = 3
 
 
 class Lines:
-    """Hands out what has happened since it was asked last, and once a second how things stand."""
+    """Yields the board's new notes, and once a second a line with its state."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._told = 0
+        self._printed = 0
         self._status_ms = -STATUS_MS
 
     def new(self, at_ms: int) -> Iterator[str]:
-        """The lines that are due, `at_ms` from the start."""
-        notes = self._board.notes[self._told :]
-        self._told = len(self._board.notes)
+        """Yield the lines that are due `at_ms` from the start."""
+        notes = self._board.notes[self._printed :]
+        self._printed = len(self._board.notes)
         for note in notes[-NOTES_AT_ONCE:]:
             yield f"{clock_text(note.at_ms)}  {note.text}"
         if at_ms - self._status_ms >= STATUS_MS:
@@ -30,12 +30,12 @@ class Lines:
 
 
 def status(board: Board) -> str:
-    """How things stand, in one line."""
+    """The state of the board in one line."""
     event = board.newest
     if event is None:
         return "no window yet"
-    led = leading(event.emotions)
-    parts = [f"{led[0]} {led[1]:.2f}" if led else "no estimate"]
+    top = likeliest(event.emotions)
+    parts = [f"{top[0]} {top[1]:.2f}" if top else "no estimate"]
     if event.valence is not None and event.arousal is not None:
         parts.append(f"valence {event.valence:+.2f} arousal {event.arousal:+.2f}")
     states = [

@@ -1,40 +1,39 @@
-"""What a board has seen in, five lines of what changed and why out. Every number in them was read from the topics."""
+"""Summarise a demo run in five lines: what changed and why. Every number is computed from the topics' records."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from demo.view.board import Board, because, clock_text, leading
+from demo.view.board import Board, clock_text, likeliest, reasons_text
 from operators.payloads import AffectEvent, RankedItem
 
-LONG_ENOUGH = 5
-"""An emotion counts as a chapter of the story when it led for this many windows in a row."""
-CONFLICT = 0.5
+CHAPTER_WINDOWS = 5
+"""An emotion is listed where it was the likeliest in this many windows in a row."""
 
 
 def summary(board: Board, resident_bytes: int | None) -> list[str]:
-    """Five lines."""
+    """Summarise expression, evidence, order, consent and cost, a line each."""
     return [_expression(board), _evidence(board), _order(board), _consent(board), _cost(board, resident_bytes)]
 
 
 def _expression(board: Board) -> str:
-    chapters: list[tuple[str, list[float], int]] = []
+    runs: list[tuple[str, list[float], int]] = []
     for event in board.finals:
-        led = leading(event.emotions)
-        name, value = led or ("no estimate", 0.0)
-        if chapters and chapters[-1][0] == name:
-            chapters[-1][1].append(value)
+        top = likeliest(event.emotions)
+        name, value = top or ("no estimate", 0.0)
+        if runs and runs[-1][0] == name:
+            runs[-1][1].append(value)
         else:
-            chapters.append((name, [value], event.window_end_ms))
-    told: list[tuple[str, list[float], int]] = []
-    for chapter in (c for c in chapters if len(c[1]) >= LONG_ENOUGH):
-        if told and told[-1][0] == chapter[0]:
-            told[-1][1].extend(chapter[1])
+            runs.append((name, [value], event.window_end_ms))
+    chapters: list[tuple[str, list[float], int]] = []
+    for run in (r for r in runs if len(r[1]) >= CHAPTER_WINDOWS):
+        if chapters and chapters[-1][0] == run[0]:
+            chapters[-1][1].extend(run[1])
         else:
-            told.append(chapter)
+            chapters.append(run)
     parts = [
         f"{name}{f' {sum(values) / len(values):.2f}' if any(values) else ''} ({clock_text(board.since_start(at))})"
-        for name, values, at in told
+        for name, values, at in chapters
     ]
     return f"Expression: {' → '.join(parts) or 'no window closed'}."
 
@@ -42,14 +41,14 @@ def _expression(board: Board) -> str:
 def _evidence(board: Board) -> str:
     weights = {m: [e.modalities[m].weight for e in board.finals if m in e.modalities] for m in board.modalities}
     means = [f"{m} {sum(w) / len(w):.2f}" for m, w in weights.items() if w]
-    away = _longest_without_face(board)
-    worst = max(board.finals, key=lambda e: e.conflict, default=None)
+    absence = _longest_without_face(board)
+    top = max(board.finals, key=lambda e: e.conflict, default=None)
     line = f"Evidence: mean weights {', '.join(means) or 'none'}"
-    if away:
-        line += f"; no face at {away}, the others went on"
-    if worst is not None and worst.conflict > 0:
-        at = clock_text(board.since_start(worst.window_end_ms))
-        line += f"; they disagreed most at {at} (conflict {worst.conflict:.2f})"
+    if absence:
+        line += f"; no face at {absence}, the others went on"
+    if top is not None and top.conflict > 0:
+        at = clock_text(board.since_start(top.window_end_ms))
+        line += f"; they disagreed most at {at} (conflict {top.conflict:.2f})"
     return f"{line}."
 
 
@@ -69,21 +68,21 @@ def _order(board: Board) -> str:
     how_often = f"changed {len(changes)} times, {by_affect} of them as affect moved"
     if rise < 1:
         return f"Order: {how_often}."
-    return f"Order: {how_often}; furthest: “{board.title(item.item_id)}” {where} = {because(item)}."
+    return f"Order: {how_often}; furthest: “{board.title(item.item_id)}” {where} = {reasons_text(item)}."
 
 
 def _consent(board: Board) -> str:
     if not board.withdrawals:
         return "Consent: nothing was withdrawn."
-    at_ms, gone = board.withdrawals[0]
+    at_ms, withdrawn = board.withdrawals[0]
     after = [e for e in board.finals if board.since_start(e.window_end_ms) > at_ms]
     lines = []
-    for modality in gone:
-        weighed = [e for e in after if modality in e.modalities and e.modalities[modality].weight > 0]
-        last = max((board.since_start(e.window_end_ms) for e in weighed), default=at_ms)
+    for modality in withdrawn:
+        weighted = [e for e in after if modality in e.modalities and e.modalities[modality].weight > 0]
+        last = max((board.since_start(e.window_end_ms) for e in weighted), default=at_ms)
         stopped = f"its last weight is in the window that ended {max(0, last - at_ms) / 1000:.1f} s later"
         lines.append(
-            f"{modality} withdrawn at {clock_text(at_ms)}; {stopped if weighed else 'no later window weighs it'}"
+            f"{modality} withdrawn at {clock_text(at_ms)}; {stopped if weighted else 'no later window weighs it'}"
         )
     return f"Consent: {'; '.join(lines)}."
 
@@ -97,7 +96,7 @@ def _cost(board: Board, resident_bytes: int | None) -> str:
 
 
 def _longest_without_face(board: Board) -> str:
-    """From when to when no face was there for longest; "" where one always was."""
+    """The longest time without a face, such as `0:12–0:18`; "" where there always was one."""
     runs: list[list[AffectEvent]] = [[]]
     for event in board.finals:
         face = event.modalities.get("face")

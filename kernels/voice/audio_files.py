@@ -1,4 +1,4 @@
-"""Recordings as files in, their samples out, and the part of them that is speech."""
+"""Read audio files, and trim recordings to the part that is speech."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 
 def read_audio(path: Path) -> Floats:
-    """An audio file to samples (n,), mono, 16 kHz, in [-1, 1]."""
+    """Read an audio file as mono samples (n,), float32 in [-1, 1], at 16 kHz."""
     import av  # noqa: PLC0415 - heavy, needed only where files are read
 
     with av.open(str(path)) as container:
@@ -26,13 +26,13 @@ def read_audio(path: Path) -> Floats:
 
 
 def speech_only(samples: Floats) -> Floats:
-    """Samples (n,) from the first to the last 30 ms frame that webrtcvad calls speech, and 90 ms around."""
+    """Trim samples (n,) to the first to last 30 ms frame that webrtcvad takes for speech, and 90 ms around."""
     import webrtcvad  # noqa: PLC0415 - compiled code, needed only here
 
     detector = webrtcvad.Vad(2)
     pcm = np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
     parts = [pcm[at : at + _VAD_FRAME].tobytes() for at in range(0, len(pcm) - _VAD_FRAME + 1, _VAD_FRAME)]
-    heard = [i for i, part in enumerate(parts) if detector.is_speech(part, RATE_HZ)]
-    if not heard:
+    speech = [i for i, part in enumerate(parts) if detector.is_speech(part, RATE_HZ)]
+    if not speech:
         return samples
-    return samples[max(0, heard[0] - _VAD_MARGIN) * _VAD_FRAME : (heard[-1] + 1 + _VAD_MARGIN) * _VAD_FRAME]
+    return samples[max(0, speech[0] - _VAD_MARGIN) * _VAD_FRAME : (speech[-1] + 1 + _VAD_MARGIN) * _VAD_FRAME]

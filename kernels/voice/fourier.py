@@ -1,7 +1,7 @@
-"""Rows of samples in, power spectra and autocorrelations out, in float32, by OpenCV, at many times NumPy's pace.
+"""Power spectra and autocorrelations of rows of samples, float32, by OpenCV: many times as fast as NumPy.
 
-A power spectrum is (n, size // 2 + 1), as of `numpy.fft.rfft`. The plain way, `abs(rfft) ** 2` and `irfft`, defines
-correct; a test holds both to it. Callers hand over some 100 rows at a time: what stays in the cache is twice as fast.
+A power spectrum is (n, size // 2 + 1), as from `numpy.fft.rfft`. The reference is `abs(rfft) ** 2` and `irfft`; a test
+compares both. Callers pass some 100 rows at a time: what fits in the processor's cache is twice as fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 
 
 def power_spectrum(rows: Floats, size: int) -> Floats:
-    """Rows (n, m <= size), padded with zeros behind to an even `size`, to their power (n, size // 2 + 1)."""
+    """Compute the power spectra (n, size // 2 + 1) of rows (n, m <= size), zero-padded to an even `size`."""
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     padded = np.zeros((len(rows), size), np.float32)
@@ -26,7 +26,7 @@ def power_spectrum(rows: Floats, size: int) -> Floats:
 
 
 def autocorrelation(power: Floats) -> Floats:
-    """Power spectra (n, size // 2 + 1) to the circular autocorrelation of what they are of (n, size)."""
+    """Compute the circular autocorrelations (n, size) of the signals with these power spectra (n, size // 2 + 1)."""
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     packed = np.zeros((len(power), 2 * (power.shape[1] - 1)), np.float32)

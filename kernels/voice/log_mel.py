@@ -1,8 +1,8 @@
-"""16 kHz samples in, log-mel frames out: the picture of a voice that models are trained on and run on.
+"""Log-mel spectrograms of 16 kHz audio, for training and for serving.
 
 Frames of 25 ms every 10 ms, periodic Hann window, power spectrum, 64 triangular bands, natural logarithm. `log_mel` is
-the fast path; `log_mel_reference` is the plain one that defines correct. The mel scale is O'Shaughnessy's (Speech
-Communication, 1987): m = 2595 log10(1 + f / 700).
+the fast implementation, `log_mel_reference` the reference it is tested against. The mel scale is O'Shaughnessy's
+(Speech Communication, 1987): m = 2595 log10(1 + f / 700).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ LOWEST_HZ = 60.0
 HIGHEST_HZ = 7600.0
 POWER_FLOOR = 1e-10
 AT_ONCE = 128
-"""How many frames are worked on together: more would leave the processor's cache."""
+"""Frames processed together: more would not fit in the processor's cache."""
 
 Floats = NDArray[np.float32]
 
 
 def frame_count(samples: int) -> int:
-    """How many whole frames a stretch of `samples` holds; 0 where it is shorter than one."""
+    """Return how many full frames fit in `samples`; 0 where there are fewer than one frame has."""
     return 0 if samples < FRAME else 1 + (samples - FRAME) // HOP
 
 
 def log_mel(samples: NDArray[np.floating]) -> Floats:
-    """Samples (n,) in [-1, 1] at 16 kHz to log mel power (frames, 64), float32.
+    """Compute log-mel power (frames, 64), float32, of samples (n,) in [-1, 1] at 16 kHz.
 
-    Frame i covers samples [160 i, 160 i + 400); what is left over at the end is not looked at. Fewer than 400 samples
-    give (0, 64).
+    Frame i covers samples [160 i, 160 i + 400); an incomplete frame at the end is ignored. Fewer than 400 samples give
+    (0, 64).
     """
     count = frame_count(len(samples))
     out = np.empty((count, BANDS), np.float32)
@@ -51,7 +51,7 @@ def log_mel(samples: NDArray[np.floating]) -> Floats:
 
 
 def log_mel_reference(samples: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The same as `log_mel`, written as its definition: a loop over frames and bands, in float64."""
+    """Compute the same as `log_mel` by its definition: a loop over frames and bands, in float64."""
     filters = mel_filters()
     n = np.arange(FRAME)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / FRAME)
@@ -65,7 +65,7 @@ def log_mel_reference(samples: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def mel_filters() -> NDArray[np.float64]:
-    """The triangular filters (64, 257): each band's weight on each bin of the power spectrum, peak 1."""
+    """Return the triangular filters (64, 257): each band's weight on each bin of the power spectrum, peak 1."""
     edges = _mel_to_hz(np.linspace(_hz_to_mel(LOWEST_HZ), _hz_to_mel(HIGHEST_HZ), BANDS + 2))
     bins = np.arange(FFT // 2 + 1) * RATE_HZ / FFT
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
@@ -81,11 +81,11 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _band_power(power: Floats) -> Floats:
-    """Power (frames, 257) to bands (frames, 64), without a matrix product, whose threads fight over a small machine.
+    """Sum power (frames, 257) into bands (frames, 64), without a matrix product and its threads.
 
     Between two neighbouring edges lie the falling side of one filter and the rising side of the next: two sums each.
     """
-    starts, filled, rising, falling = _stretches()
+    starts, filled, rising, falling = _filter_sides()
     end = rising.shape[0]
     up = np.add.reduceat(power[:, :end] * rising, starts, axis=1) * filled
     down = np.add.reduceat(power[:, :end] * falling, starts, axis=1) * filled
@@ -93,16 +93,16 @@ def _band_power(power: Floats) -> Floats:
 
 
 @cache
-def _stretches() -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
+def _filter_sides() -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
     edges = _mel_to_hz(np.linspace(_hz_to_mel(LOWEST_HZ), _hz_to_mel(HIGHEST_HZ), BANDS + 2))
     bins = np.arange(FFT // 2 + 1) * RATE_HZ / FFT
     borders = np.searchsorted(bins, edges)
-    filled = np.diff(borders) > 0  # a stretch narrower than a bin may hold none: reduceat would give it its neighbour's
+    filled = np.diff(borders) > 0  # an interval without any bin: reduceat would give it its neighbour's sum
     filters, end = mel_filters(), borders[-1]
-    stretch = np.clip(np.searchsorted(edges, bins[:end], side="right") - 1, 0, BANDS)
+    interval = np.clip(np.searchsorted(edges, bins[:end], side="right") - 1, 0, BANDS)
     at = np.arange(end)
-    rising = np.where((stretch < BANDS) & (bins[:end] >= edges[0]), filters[np.minimum(stretch, BANDS - 1), at], 0.0)
-    falling = np.where(stretch > 0, filters[np.maximum(stretch - 1, 0), at], 0.0)
+    rising = np.where((interval < BANDS) & (bins[:end] >= edges[0]), filters[np.minimum(interval, BANDS - 1), at], 0.0)
+    falling = np.where(interval > 0, filters[np.maximum(interval - 1, 0), at], 0.0)
     return borders[:-1], filled.astype(np.float32), rising.astype(np.float32), falling.astype(np.float32)
 
 

@@ -1,7 +1,7 @@
-"""What can be heard in a stretch of speech without a model: pitch, loudness, rate, noise, clipping.
+"""Acoustic measures of speech that need no model: pitch, loudness, speech rate, level range, clipping.
 
-Frames are those of `log_mel`: one every 10 ms, so pitch and log-mel rows lie side by side. `voice_features` stacks both
-into what the voice model reads.
+Frames are those of `log_mel`: one every 10 ms, so pitch and log-mel rows correspond. `voice_features` joins both to the
+input of the voice model.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Floats = NDArray[np.float32]
 
 
 def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """Samples (n,) in [-1, 1] at 16 kHz to pitch in Hz and voicing in [0, 1], each (frames,).
+    """Track pitch in Hz and voicing in [0, 1], each (frames,), of samples (n,) in [-1, 1] at 16 kHz.
 
-    The lag of the highest peak of the window-corrected autocorrelation between 70 and 550 Hz, with a small cost for low
-    octaves (Boersma, IFA Proceedings 17, 1993, eq. 9 and 24), refined by a parabola. Voicing is the height of that
-    peak; frames without one, and near-silent ones, have 0 (their pitch means nothing).
+    Pitch is the lag of the highest peak of the window-corrected autocorrelation between 70 and 550 Hz, with a small
+    cost for low octaves (Boersma, IFA Proceedings 17, 1993, eq. 9 and 24), refined by a parabola. Voicing is the height
+    of that peak; frames without one, and near-silent ones, have voicing 0, and their pitch is meaningless.
     """
     count = frame_count(len(samples))
     hz, voicing = np.zeros(count, np.float32), np.zeros(count, np.float32)
@@ -54,7 +54,7 @@ def pitch(samples: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
 
 def _pitch_of(frames: Floats) -> tuple[Floats, Floats]:
-    """Frames (n, 640) to pitch and voicing (n,)."""
+    """Compute pitch and voicing (n,) of frames (n, 640)."""
     window, correction = _pitch_window()
     power = power_spectrum((frames - frames.mean(axis=1, keepdims=True)) * window, _FFT)
     power[:, :_RUMBLE_BINS] = 0.0
@@ -68,12 +68,12 @@ def _pitch_of(frames: Floats) -> tuple[Floats, Floats]:
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / np.where(np.abs(bend) > _FLAT, bend, np.inf)
     hz = RATE_HZ / (_LAGS.start + 1 + best + np.clip(shift, -0.5, 0.5))
-    heard = peaks[rows, best] & (energy > PITCH_FRAME * SILENT_POWER)
-    return hz.astype(np.float32), np.where(heard, np.clip(middle, 0.0, 1.0), 0.0).astype(np.float32)
+    voiced = peaks[rows, best] & (energy > PITCH_FRAME * SILENT_POWER)
+    return hz.astype(np.float32), np.where(voiced, np.clip(middle, 0.0, 1.0), 0.0).astype(np.float32)
 
 
 def pitch_reference(samples: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same as `pitch`, written as its definition: frame by frame and lag by lag, in float64."""
+    """Compute the same as `pitch` by its definition: frame by frame and lag by lag, in float64."""
     x = np.pad(np.asarray(samples, np.float64), ((PITCH_FRAME - FRAME) // 2, PITCH_FRAME))
     window = np.hanning(PITCH_FRAME + 1)[:-1]
     correction = [float(window[lag:] @ window[: PITCH_FRAME - lag] / (window @ window)) for lag in range(_LAGS.stop)]
@@ -90,48 +90,48 @@ def pitch_reference(samples: NDArray[np.floating]) -> tuple[NDArray[np.float64],
             score = r[lag] - _OCTAVE_COST * np.log2(LOWEST_PITCH_HZ * lag / RATE_HZ)
             if r[lag - 1] <= r[lag] > r[lag + 1] and score > best_score:
                 best, height, best_score = lag, r[lag], score
-        heard = best > 0 and energy > PITCH_FRAME * SILENT_POWER
-        bend = r[best - 1] - 2 * r[best] + r[best + 1] if heard else -np.inf
+        voiced = best > 0 and energy > PITCH_FRAME * SILENT_POWER
+        bend = r[best - 1] - 2 * r[best] + r[best + 1] if voiced else -np.inf
         shift = np.clip(0.5 * (r[best - 1] - r[best + 1]) / bend, -0.5, 0.5)
-        hz.append(RATE_HZ / (best + shift) if heard else 0.0)
-        voicing.append(min(max(height, 0.0), 1.0) if heard else 0.0)
+        hz.append(RATE_HZ / (best + shift) if voiced else 0.0)
+        voicing.append(min(max(height, 0.0), 1.0) if voiced else 0.0)
     return np.array(hz), np.array(voicing)
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
-    """A piece of sound and the pitch (Hz) and voicing of its frames, found once for all who need them."""
+class SpeechClip:
+    """Samples of speech with the pitch (Hz) and voicing of their frames, computed once for all uses."""
 
     samples: Floats
     pitch_hz: Floats
     voicing: Floats
 
 
-def listen(samples: NDArray[np.floating]) -> Listened:
-    """Samples (n,) in [-1, 1] at 16 kHz to the same with their pitch."""
+def track_pitch(samples: NDArray[np.floating]) -> SpeechClip:
+    """Track the pitch of samples (n,) in [-1, 1] at 16 kHz."""
     x = np.ascontiguousarray(samples, dtype=np.float32)
-    return Listened(x, *pitch(x))
+    return SpeechClip(x, *pitch(x))
 
 
-def voice_features(sound: Listened) -> Floats:
-    """A piece of sound to what the voice model reads, whatever the recording level: (frames, 67), float32.
+def voice_features(clip: SpeechClip) -> Floats:
+    """Compute the voice model's input (frames, 67), float32, independent of the recording level.
 
-    Columns 0-63: log mel power less the logarithm of the piece's mean power, cut at 10 nats (43 dB) from it, scaled to
-    about unit range. Column 64: voicing. 65: octaves of pitch above 200 Hz where voiced, else 0. 66: 1 where voiced.
+    Columns 0-63: log-mel power minus the logarithm of the clip's mean power, clipped at 10 nats (43 dB) from it, scaled
+    to about unit range. Column 64: voicing. 65: octaves of pitch above 200 Hz where voiced, else 0. 66: 1 where voiced.
     """
-    mel = log_mel(sound.samples)
+    mel = log_mel(clip.samples)
     if len(mel) == 0:
         return np.zeros((0, FEATURES), np.float32)
     level = np.log(np.exp(mel, dtype=np.float64).mean())
     mel = np.clip(mel - level, -RANGE_NATS, RANGE_NATS) / np.float32(RANGE_NATS / 2) + 0.5
-    voiced = sound.voicing > VOICED
-    octaves = np.where(voiced, np.log2(sound.pitch_hz / 200.0), 0.0)
-    return np.concatenate([mel, np.stack([sound.voicing, octaves, voiced], axis=1)], axis=1).astype(np.float32)
+    voiced = clip.voicing > VOICED
+    octaves = np.where(voiced, np.log2(clip.pitch_hz / 200.0), 0.0)
+    return np.concatenate([mel, np.stack([clip.voicing, octaves, voiced], axis=1)], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
-    """What a piece of speech sounds like; pitch is the median of voiced frames (0 where none is), rate syllables/s."""
+class AcousticMeasures:
+    """Acoustic measures of a clip: pitch is the median of voiced frames (0 without any), rate is in syllables/s."""
 
     loudness_dbfs: float
     pitch_hz: float
@@ -141,22 +141,22 @@ class Sound:
     range_db: float
 
 
-def describe_sound(sound: Listened) -> Sound:
-    """A piece of sound of at least one frame to what it sounds like.
+def measure_acoustics(clip: SpeechClip) -> AcousticMeasures:
+    """Measure a clip of at least one frame.
 
     Loudness is the level of the louder half of frames, in dB below a full-scale square wave. Range is the distance
-    between the 95th and 5th percentile of frame levels, a stand-in for the signal-to-noise ratio. Clipped is the share
-    of samples at full scale. Rate counts voiced peaks of the smoothed level that rise 2 dB above the dip before them
-    (after de Jong and Wempe, Behavior Research Methods 41, 2009).
+    between the 95th and 5th percentile of frame levels, an approximation of the signal-to-noise ratio. Clipped is the
+    share of samples at full scale. Rate counts voiced peaks of the smoothed level that rise 2 dB above the dip before
+    them (after de Jong and Wempe, Behavior Research Methods 41, 2009).
     """
-    x, hz, count = sound.samples, sound.pitch_hz, len(sound.pitch_hz)
+    x, hz, count = clip.samples, clip.pitch_hz, len(clip.pitch_hz)
     frames = np.lib.stride_tricks.sliding_window_view(x, FRAME)[::HOP][:count]
     level_db = 10.0 * np.log10(np.square(frames).mean(axis=1, dtype=np.float64) + 1e-10)
-    voiced = sound.voicing > VOICED
+    voiced = clip.voicing > VOICED
     loud = level_db >= np.median(level_db)
     smooth = np.convolve(np.pad(level_db, 4, mode="edge"), np.hanning(9) / np.hanning(9).sum(), "valid")
     low, high = np.quantile(level_db, [0.05, 0.95])
-    return Sound(
+    return AcousticMeasures(
         loudness_dbfs=float(10.0 * np.log10(np.mean(10.0 ** (level_db[loud] / 10.0)))),
         pitch_hz=float(np.median(hz[voiced])) if voiced.any() else 0.0,
         rate_hz=_syllables(smooth, voiced, float(high) - 25.0) * RATE_HZ / max(len(x), 1),
@@ -179,7 +179,7 @@ def _syllables(level_db: NDArray[np.float64], voiced: NDArray[np.bool_], floor_d
 
 
 def stack_pieces(pieces: Sequence[Floats], frames: int = PIECE_FRAMES) -> tuple[Floats, Floats]:
-    """Features of n pieces, each (at most `frames`, 67), to a padded batch (n, frames, 67) and its mask (n, frames)."""
+    """Pad features of n clips, each (at most `frames`, 67), to a batch (n, frames, 67) with its mask (n, frames)."""
     features = np.zeros((len(pieces), frames, FEATURES), np.float32)
     mask = np.zeros((len(pieces), frames), np.float32)
     for row, piece in enumerate(pieces):

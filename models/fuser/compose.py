@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kernels import model_input as framing
 from kernels.emotions import EMOTIONS, SEVEN, fold_to_seven
 from kernels.engines import MODELS, ModelSpec, load, read_spec
-from kernels.fusion import Reading
+from kernels.fusion import WeightedOutput
 from models.face_affect.recipe import split as faces
 from models.text_affect.recipe import split as comments
 from models.text_affect.recipe.encode import Encoder
@@ -66,16 +66,16 @@ class Composed:
     weight: Mapping[Modality, Floats]
     items: Mapping[Modality, Items]
 
-    def readings(self, row: int) -> dict[Modality, list[Reading]]:
+    def readings(self, row: int) -> dict[Modality, list[WeightedOutput]]:
         """One window as the kernel takes it; confidence is the greatest probability: nothing is blurred here."""
-        found: dict[Modality, list[Reading]] = {}
+        found: dict[Modality, list[WeightedOutput]] = {}
         for m, chosen in self.chosen.items():
             found[m] = []
             for item, weight in zip(chosen[row].tolist(), self.weight[m][row].tolist(), strict=True):
                 if item >= 0:
                     told = zip(EMOTIONS, self.items[m].p[item].tolist(), strict=True)
                     p = {name: share for name, share in told if not math.isnan(share)}
-                    found[m].append(Reading(p, self.items[m].prior, weight, max(p.values())))
+                    found[m].append(WeightedOutput(p, self.items[m].prior, weight, max(p.values())))
         return found
 
 

@@ -19,7 +19,7 @@ from kernels.engines import Engine, load
 from kernels.scores import calibration, unweighted_recall
 from kernels.voice.audio_files import read_audio, speech_only
 from kernels.voice.log_mel import RATE_HZ
-from kernels.voice.speech import listen, stack_pieces, voice_features
+from kernels.voice.speech import stack_pieces, track_pitch, voice_features
 from models import figures as stated
 from models import speed as times
 from models.figures import Figure
@@ -48,7 +48,8 @@ def read(engine: Engine, utterances: Sequence[Utterance]) -> NDArray[np.float64]
     refuse_heard(utterances, heard)
     logits = []
     for utterance in utterances:
-        features, mask = stack_pieces(split_pieces(voice_features(listen(speech_only(read_audio(utterance.path))))))
+        clip = track_pitch(speech_only(read_audio(utterance.path)))
+        features, mask = stack_pieces(split_pieces(voice_features(clip)))
         logits.append(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0))
     return softmax(np.array(logits), engine.spec.temperature)
 
@@ -170,11 +171,11 @@ def speed(name: str = "voice_affect", imported: Path | None = None) -> list[Figu
     """Milliseconds of 3 s of speech, its features included, and of the network alone, beside torch and onnxruntime."""
     engine = load(name, threads=times.THREADS, imported=imported)
     samples = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
-    features, mask = stack_pieces([voice_features(listen(samples))])
+    features, mask = stack_pieces([voice_features(track_pitch(samples))])
     inputs = {"features": features, "mask": mask}
 
     def whole() -> object:
-        x, m = stack_pieces([voice_features(listen(samples))])
+        x, m = stack_pieces([voice_features(track_pitch(samples))])
         return engine.infer({"features": x, "mask": m})
 
     def torch_network() -> times.Call:

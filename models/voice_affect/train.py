@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kernels.calibration import fit_temperature
 from kernels.emotions import SEVEN
 from kernels.scores import unweighted_recall
-from kernels.vad import said_of
+from kernels.vad import word_likelihoods
 from models.voice_affect.recipe.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb, labels
 from models.voice_affect.recipe.fitting import Pictures, Recipe, describe, evenly, export, fit, out_of_fold, pictures
 from models.voice_affect.recipe.folds import together, write_folds
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told: dict[str, Any] = {"name": "voice_affect", "version": "3", "labels": SEVEN, "licence": "free"}
     told["prior"] = {name: round(1 / len(SEVEN), 6) for name in SEVEN}
     told["classes"] = {
-        word: {name: round(p, 4) for name, p in shown.items()} for word, shown in said_of(LABELS, SEVEN).items()
+        word: {name: round(p, 4) for name, p in row.items()} for word, row in word_likelihoods(LABELS, SEVEN).items()
     }
     temperature = fit_temperature(together(seeds), targets.astype(float))
     describe(chosen.out / "model.onnx", recipe, temperature, len(members), told)

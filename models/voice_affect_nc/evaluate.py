@@ -17,7 +17,7 @@ from kernels.engines import load
 from kernels.model_input import emotions
 from kernels.scores import unweighted_recall
 from kernels.voice.audio_files import read_audio, speech_only
-from kernels.voice.speech import listen, stack_pieces, voice_features
+from kernels.voice.speech import stack_pieces, track_pitch, voice_features
 from models import figures as stated
 from models.figures import Figure
 from models.scores import calibration_figures
@@ -101,7 +101,8 @@ def read_weights(english: Sequence[Utterance], folder: Path) -> NDArray[np.float
     refuse_heard(english, heard | set(speakers_by_item(EMODB_FOLDER / "folds.csv")))
     engine, logits = load("voice_affect_nc", threads=1, imported=folder), []
     for utterance in english:
-        features, mask = stack_pieces(split_pieces(voice_features(listen(speech_only(read_audio(utterance.path))))))
+        clip = track_pitch(speech_only(read_audio(utterance.path)))
+        features, mask = stack_pieces(split_pieces(voice_features(clip)))
         logits.append(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0))
     return emotions(engine.spec, np.array(logits))[0]
 

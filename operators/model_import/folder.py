@@ -314,7 +314,7 @@ def _framing(spec: ModelSpec) -> Any:
 
 
 def _spec_json(spec: ModelSpec) -> bytes:
-    fields = {k: v for k, v in msgspec.to_builtins(spec).items() if k != "where"}
+    fields = {k: v for k, v in msgspec.to_builtins(spec).items() if k != "loaded_from"}
     return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
 
 

@@ -15,7 +15,7 @@ from kernels.calibration import fit_temperature
 from kernels.engines import Engine, ModelSpec
 from kernels.face.crop import Square
 from kernels.voice.log_mel import RATE_HZ
-from kernels.voice.speech import listen
+from kernels.voice.speech import track_pitch
 from operators.model_import.labelled import Item
 from streamer.errors import Problem
 from streamer.event_time import SystemClock
@@ -116,7 +116,7 @@ def _noise(spec: ModelSpec, how: Any) -> list[Any]:
         return ["word " * (2 * how.positions), *_LINES]
     if spec.modality == "voice":
         kinds = ((RATE_HZ * 3 // 5, 1), (RATE_HZ, 1), (3 * RATE_HZ, 1), (3 * RATE_HZ, 5))
-        return [listen((rng.normal(0, 0.3, n) ** power).astype(np.float32)) for n, power in kinds]
+        return [track_pitch((rng.normal(0, 0.3, n) ** power).astype(np.float32)) for n, power in kinds]
     shape = (how.size, how.size, 3) if how.colour else (how.size, how.size)
     pictures = [rng.integers(0, brightest, shape, dtype=np.uint8) for brightest in (40, 140, 255)]
     return [how.cut(picture, Square(0, 0, how.size)) for picture in pictures]

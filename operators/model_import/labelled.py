@@ -18,7 +18,7 @@ import numpy as np
 from kernels.face.crop import Square
 from kernels.model_input import FaceFraming
 from kernels.voice.log_mel import RATE_HZ
-from kernels.voice.speech import listen
+from kernels.voice.speech import track_pitch
 from operators.model_import.label_map import emotion_of
 from streamer.errors import Problem
 
@@ -164,4 +164,4 @@ def _voice(item: Item) -> Any:
         samples = speech_only(read_audio(Path(item.source)))[-_LONGEST:]
     except (av.error.FFmpegError, ValueError, IndexError):
         return None
-    return listen(samples) if len(samples) >= _SHORTEST else None
+    return track_pitch(samples) if len(samples) >= _SHORTEST else None

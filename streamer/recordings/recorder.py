@@ -61,7 +61,7 @@ def topics_to_record(topology: Topology, named: Sequence[str], media: bool) -> t
 
 
 @dataclass(slots=True)
-class Gatekeeper:
+class RecordingFilter:
     """Says of each record whether the recording may hold it; knows what the tables that fail closed have said."""
 
     topology: Topology
@@ -110,7 +110,7 @@ async def record(
         BrokerUnreachableError: nobody answers; what was written so far can be read.
         TopicMismatchError: a topic does not exist.
     """
-    gatekeeper = Gatekeeper(topology)
+    gatekeeper = RecordingFilter(topology)
     telling = gatekeeper.tables()
     tables = [name for name in wanted.topics if topology.topics[name].compact]
     asked = [name for name in sorted(telling) if wanted.media and name not in tables]

@@ -63,7 +63,7 @@ def installed_version() -> str:
         return "not installed"
 
 
-async def note_start(
+async def write_start_entries(
     broker: Broker,
     topology: Topology,
     settings: Settings,

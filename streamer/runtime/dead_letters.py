@@ -1,4 +1,4 @@
-"""What happens when an operator raises: retry, isolate the record, dead letter; a breaker for bad deploys."""
+"""When an operator raises: retry, then isolate the record and make it a dead letter; stop after a bad deploy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from streamer.errors import BreakerOpenError, StreamerError
+from streamer.errors import CircuitOpenError, StreamerError
 from streamer.operator import Context
 from streamer.payloads import DeadLetter, LateRecord, Refusal
 from streamer.records import Record
@@ -16,41 +16,39 @@ from streamer.topology.topology import OnFailure
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
 BACKOFF_MS = 50
 
 
-class Breaker:
-    """Stops an operator that fails for nearly everything instead of draining its topic into dead letters.
+class CircuitBreaker:
+    """Stops an operator that fails for most records, instead of turning its topic into dead letters.
 
-    Only failures of the operator count (reason `failed`): a producer's garbage is not this deploy's fault.
+    Only failures of the operator count (reason `failed`), not records that can't be decoded.
     """
 
     def __init__(self, operator: str, *, window: int = 200, least: int = 20, share: float = 0.5) -> None:
         self._operator, self._least, self._share = operator, least, share
         self._recent: deque[bool] = deque(maxlen=window)
 
-    def note(self, failed: bool) -> None:
-        """Take note of one record.
+    def count(self, failed: bool) -> None:
+        """Count one record.
 
         Raises:
-            BreakerOpenError: more than `share` of the last ones failed.
+            CircuitOpenError: more than `share` of the last ones failed.
         """
         self._recent.append(failed)
         failures = sum(self._recent)
         if len(self._recent) >= self._least and failures > self._share * len(self._recent):
-            raise BreakerOpenError(
+            raise CircuitOpenError(
                 f"{self._operator}: {failures} of the last {len(self._recent)} records failed, so it stopped: "
                 "dead_letters has the reasons; mend the operator and start again, it resumes at the last commit"
             )
 
 
-class Attempts:
-    """Runs an operator's step with its `on_failure`; tells the breaker."""
+class RetryPolicy:
+    """Runs an operator's step with retries, as its `on_failure` says."""
 
     def __init__(self, rule: OnFailure, context: Context) -> None:
-        self._rule, self._context, self._breaker = rule, context, Breaker(context.operator)
+        self._rule, self._context, self._circuit_breaker = rule, context, CircuitBreaker(context.operator)
 
     async def run(
         self,
@@ -58,10 +56,10 @@ class Attempts:
         batch: Sequence[In],
         refuse: Callable[[In, Refusal], Out],
     ) -> Sequence[Out]:
-        """A step and its batch in, its outputs out; a batch that keeps failing is tried one by one, culprits refused.
+        """Run a step on a batch; one that keeps failing is run record by record, and those that fail are refused.
 
         Raises:
-            BreakerOpenError: nearly everything fails.
+            CircuitOpenError: nearly everything fails.
             Exception: the step's own, where `then` is `stop`; a StreamerError always (it says what to do).
         """
         if not batch:
@@ -78,7 +76,7 @@ class Attempts:
             self._context.log.warning("%s: batch of %d failed, trying one by one", self._context.operator, len(batch))
             return [out for one in batch for out in await self.run(step, [one], refuse)]
         for _ in batch:
-            self._breaker.note(failed=False)
+            self._circuit_breaker.count(failed=False)
         return outputs
 
     async def _retrying(
@@ -98,7 +96,7 @@ class Attempts:
         self._context.log.error(
             "%s: a record failed for good: %s\n%s", self._context.operator, type(error).__name__, frames
         )
-        self._breaker.note(failed=True)
+        self._circuit_breaker.count(failed=True)
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
@@ -107,7 +105,7 @@ class Attempts:
 
 
 def dead_letter(record: Record[Any], refusal: Refusal, context: Context, *, late: bool = False) -> DeadLetter:
-    """A refused record to what is written about it: place and reason, never its payload."""
+    """The dead letter of a refused record: its origin and the reason, never its payload."""
     kind = LateRecord if late else DeadLetter
     return kind(
         event_time_ms=context.clock.now_ms(),

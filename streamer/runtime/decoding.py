@@ -1,4 +1,4 @@
-"""Messages of a topic in, records an operator may see out: decoding, checks, queue policy; every drop is counted."""
+"""Decoding and admission: messages to records, checked, and thinned out by the queue policy. Every drop is counted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from streamer.records import Origin, Record
 from streamer.topology.topology import OperatorSpec
 
 MAX_SKEW_MS = 5000
-"""Event time this far ahead of a record's own Kafka time is a lie about the clock (DESIGN §5)."""
-
-
+"""Event time this far ahead of a record's own Kafka time means a wrong clock (DESIGN §5)."""
 LONGEST_KEY_BYTES = 1024
-"""A record's key is a session's or an item's name; what is longer is a mistake, and would outgrow our own records."""
+"""A record's key is the id of a session or an item; a longer one is a mistake, and would not fit our own records."""
 
 
 def to_record(
@@ -29,9 +27,15 @@ def to_record(
     context: Context,
     max_skew_ms: int | None = MAX_SKEW_MS,
 ) -> Record[Any]:
-    """A message to a Record: decoded, or refused with its reason; a tick keeps its place in the order.
+    """Decode a message; a record that can't be used has a Refusal as its payload, a tick a Tick.
 
-    `max_skew_ms` None leaves the clocks to a windowed operator, which judges them by its partition's Kafka time.
+    Args:
+        message: from Kafka.
+        payloads: topic to the payload type it holds.
+        partitions: of every topic.
+        context: the operator's, which counts.
+        max_skew_ms: how far event time may be ahead of Kafka time; None leaves that to a windowed operator, which
+            compares with its partition's Kafka time.
     """
     headers = dict(message.headers)
     origin = Origin(message.topic, message.partition, message.offset)
@@ -77,7 +81,7 @@ def _check_key(payload: SessionKeyed, message: Message, partitions: int, context
 
 
 def admit(records: Sequence[Record[Any]], spec: OperatorSpec, context: Context) -> list[Record[Any]]:
-    """Records of one poll to those their input's queue policy lets through, in order; the rest is `busy` or `stale`."""
+    """The records of a poll that their topic's queue policy admits, in order; the rest counts as `busy` or `stale`."""
     if context.settings.queue == "all":
         return list(records)
     now_ms = context.clock.now_ms()

@@ -1,4 +1,4 @@
-"""Records in, messages on their topics out: encoding, headers, dead letters, ticks."""
+"""Emitting: records to messages on their topics, with headers; refusals to dead letters, ticks to their partitions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _EMPTY_MAP = b"\x80"
 _LARGEST_VALUE = MAX_RECORD_BYTES - 4096  # leaves room for the key, the headers and the framing
 
 
-class Outlet:
-    """Writes what an operator returned."""
+class Emitter:
+    """Writes the records that an operator returned."""
 
     def __init__(self, producer: Producer, spec: OperatorSpec, context: Context) -> None:
         self._producer, self._spec, self._context = producer, spec, context
@@ -34,26 +34,26 @@ class Outlet:
         await self._producer.stop()
 
     async def write(self, records: Sequence[Record[Any]]) -> None:
-        """Append every record to its topic and return when all are acknowledged.
+        """Append every record to its topic and wait until all are acknowledged.
 
-        A refusal goes to `dead_letters`, and so does a payload of ours that can't be encoded.
+        A refusal goes to `dead_letters`, and so does an output that can't be encoded.
         """
         if records:
             await self._producer.send([self._message(record) for record in records])
-            self._note(records)
+            self._count(records)
 
     async def transact(
         self,
         producer: TransactionalProducer,
         records: Sequence[Record[Any]],
-        places: Mapping[TopicPartition, Committed],
+        offsets: Mapping[TopicPartition, Committed],
     ) -> None:
-        """Append every record as `write` does, in one transaction with the group's places."""
+        """Append every record as `write` does, in one transaction with the group's offsets."""
         await producer.send([self._message(record) for record in records])
-        await producer.commit(places)
-        self._note(records)
+        await producer.commit(offsets)
+        self._count(records)
 
-    def _note(self, records: Sequence[Record[Any]]) -> None:
+    def _count(self, records: Sequence[Record[Any]]) -> None:
         now_ms = self._context.clock.now_ms()
         self._context.metrics.count("written", len(records))
         ages = [now_ms - r.event_time_ms for r in records if not isinstance(r.payload, Refusal | Tick)]

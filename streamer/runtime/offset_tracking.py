@@ -1,4 +1,4 @@
-"""Which sessions an operator has seen on which partition: what may be committed, and what is forgotten when."""
+"""Tracks what an operator has read: which offset may be committed, and which sessions have expired."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from streamer.operator import Operator
 from streamer.records import Record
 
 FORGET_AFTER_MS = 10 * 60_000
-"""A session that nothing was read of for this long, by Kafka time, is over."""
+"""A session without a record for this long, by Kafka time, has expired."""
 
 
-class Sessions:
-    """Reads go in; commit places come out that stay below what the operator still holds."""
+class OffsetTracker:
+    """The commit offset of each partition: never above a record that the operator still has buffered."""
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
@@ -22,7 +22,7 @@ class Sessions:
         self._seen: dict[TopicPartition, dict[str, int]] = {}  # session -> Kafka time, oldest first
 
     def read(self, records: Sequence[Record[Any]]) -> None:
-        """Records that are done with: processed, dropped or refused."""
+        """Take note of records that are done: processed, dropped or refused."""
         for record in records:
             partition = record.origin.source
             self._next[partition] = record.origin.offset + 1
@@ -36,19 +36,19 @@ class Sessions:
                 self._operator.forget(oldest)
 
     def partitions(self) -> list[int]:
-        """The partitions read so far."""
+        """The partitions that records were read from."""
         return sorted({tp.partition for tp in self._next})
 
-    def place(self, partition: TopicPartition) -> Committed | None:
-        """The next offset to read, or the oldest input that the operator still holds."""
+    def commit_offset(self, partition: TopicPartition) -> Committed | None:
+        """The next offset to read, or that of the oldest record that the operator has buffered."""
         if partition not in self._next:
             return None
-        held = (self._operator.needs_from(session) for session in self._seen[partition])
-        offsets = [o.offset for o in held if o is not None and o.source == partition]
+        buffered = (self._operator.needs_from(session) for session in self._seen[partition])
+        offsets = [o.offset for o in buffered if o is not None and o.source == partition]
         return Committed(min([self._next[partition], *offsets]))
 
     def lose(self, partition: TopicPartition) -> None:
-        """A partition went to another worker: forget its sessions."""
+        """Forget a partition's sessions: it went to another worker."""
         self._next.pop(partition, None)
         for session in self._seen.pop(partition, {}):
             self._operator.forget(session)

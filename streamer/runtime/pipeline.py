@@ -12,15 +12,15 @@ from streamer.broker import Broker
 from streamer.errors import ConfigurationError, Problem, StreamerError
 from streamer.event_time import Clock, SystemClock
 from streamer.operator import Context
-from streamer.runtime.audit_trail import AUDIT, note_start
+from streamer.runtime.audit_trail import AUDIT, write_start_entries
 from streamer.runtime.runner import Runner
 from streamer.settings import Settings
 from streamer.topology.topology import OperatorSpec, Topology
 
 DRAIN_S = 5.0
-"""How long operators may finish what they have in hand; then how long they may take to let go of it."""
+"""How long operators may take to finish what they have polled; then how long to stop once cancelled."""
 REOPEN_S, REOPEN_AT_MOST_S = 0.2, 5.0
-"""How soon an operator is opened again after an outage or a fencing; doubled each time that it did not last."""
+"""Pause before an operator is opened again after an outage or a fencing; doubled each time until it lasts."""
 LASTED_S = 10.0
 
 log = logging.getLogger("streamer")
@@ -32,15 +32,15 @@ class Host(Protocol):
     name: str
 
     async def open(self) -> None:
-        """Connect and warm up; once more after `run` has ended or `open` has failed."""
+        """Connect and warm up; may be called again after `run` has ended or `open` has failed."""
         ...
 
     async def run(self) -> None:
-        """Until `close`."""
+        """Run until `close`."""
         ...
 
     def close(self) -> None:
-        """Take no more; finish what is in hand."""
+        """Poll no more; finish what was polled."""
         ...
 
     async def stop(self) -> None:
@@ -52,7 +52,7 @@ class Pipeline:
     """Runs operators of a topology until `close`; the first one that fails stops the others and is raised.
 
     Args:
-        topology: the picture.
+        topology: which operators there are.
         settings: this deployment's.
         broker: where the topics are.
         clock: the machine's, or a simulated one.
@@ -108,7 +108,7 @@ class Pipeline:
         opened = await asyncio.gather(*(host.open() for host in hosts), return_exceptions=True)
         failures = [error for error in opened if error is not None]
         try:
-            await note_start(self._broker, self.topology, self._settings, self._contexts, failures)
+            await write_start_entries(self._broker, self.topology, self._settings, self._contexts, failures)
         except BaseException:
             await self.stop()
             raise
@@ -117,7 +117,7 @@ class Pipeline:
             raise failures[0]
 
     def close(self) -> None:
-        """Take no more; `run` returns when all is finished."""
+        """Poll no more; `run` returns when all operators have finished."""
         self._closing.set()
         for host in (*self.runners, *self.hosts):
             host.close()
@@ -125,10 +125,10 @@ class Pipeline:
     async def run(self) -> None:
         """Run until `close`, or until an operator fails for good.
 
-        One whose broker has gone, or that was fenced, drops what it knows and is opened again, as after a crash.
+        An operator whose broker has gone, or that was fenced, drops its state and is opened again, as after a crash.
 
         Raises:
-            StreamerError: the first operator's failure; the others have finished what they had in hand.
+            StreamerError: the first operator's failure; the others have finished what they had polled.
         """
         tasks = [asyncio.create_task(self._keep(host)) for host in (*self.runners, *self.hosts)]
         try:

@@ -1,4 +1,4 @@
-"""Counts and latencies in, a WorkerReport each second out."""
+"""Worker reports: counts and latencies of one operator, once a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY_MS = 1000
 
 
 class Reporter:
-    """Writes what one operator did in the last second, and what it runs on what; nothing where no topic is for it."""
+    """Makes the reports of one operator; none if the topology has no topic `worker_reports`."""
 
     def __init__(self, spec: OperatorSpec, topology: Topology, context: Context) -> None:
         self._spec, self._context, self._wanted = spec, context, REPORTS in topology.topics
@@ -25,7 +25,7 @@ class Reporter:
         self._due_ms = context.clock.now_ms() + EVERY_MS
 
     def is_due(self) -> bool:
-        """Whether a second has passed."""
+        """Whether a second has passed since the last report."""
         return self._wanted and self._context.clock.now_ms() >= self._due_ms
 
     def due(self, partitions: Sequence[int], lag: int) -> Sequence[Record[Any]]:

@@ -1,4 +1,4 @@
-"""Tables: compacted topics in, live mappings of key to latest payload out; never committed, latest offset wins."""
+"""Tables: compacted topics as live mappings of key to latest payload; never committed, the latest offset wins."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Tables:
         self._consumer = broker.consumer(list(payloads), group=None) if payloads else None
 
     async def load(self) -> Sequence[Record[Any]]:
-        """Read every table to its end; returns what the operator wants written because of the latest records.
+        """Read every table to its end; returns the records that the operator writes because of the latest ones.
 
         Raises:
             BrokerUnreachableError: nobody answers.
         """
         if self._consumer is None:
             return ()
-        for name in self._payloads:  # after an outage: what was deleted meanwhile is told by nobody
+        for name in self._payloads:  # after an outage: compaction may have removed what was deleted meanwhile
             self._context.tables[name].clear()
         await self._consumer.start()
         ends = await self._consumer.end_offsets()
@@ -56,7 +56,7 @@ class Tables:
         return self._take(messages)
 
     async def refresh(self) -> Sequence[Record[Any]]:
-        """Take in what has come; returns at once, with what the operator wants written because of it."""
+        """Take in new records without waiting; returns the records that the operator writes because of them."""
         return () if self._consumer is None else self._take(await self._consumer.poll(_BATCH, timeout_ms=0))
 
     async def stop(self) -> None:

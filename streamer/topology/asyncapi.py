@@ -1,4 +1,4 @@
-"""A topology in, its wire contract as an AsyncAPI 3 document out, for teams in other languages.
+"""A topology's wire contract as an AsyncAPI 3 document, for teams in other languages.
 
 The JSON Schemas come from the payload structs themselves (msgspec), brought to JSON Schema draft 07, which AsyncAPI's
 own schema object extends. Values travel as MessagePack maps: `bytes` fields are MessagePack `bin`, not base64 text.
@@ -120,10 +120,10 @@ def _draft_07(schema: Any, modalities: Sequence[str]) -> Any:
         return {"enum": list(modalities)}
     if schema.get("contentEncoding") == "base64":
         return {"type": "string", "format": "binary", "description": "Bytes: MessagePack bin."}
-    told = {key: _draft_07(inner, modalities) for key, inner in schema.items()}
-    if "prefixItems" in told:
-        told["items"] = told.pop("prefixItems")
-        told["additionalItems"] = False
-    if isinstance(told.get("description"), str):
-        told["description"] = inspect.cleandoc(told["description"])
-    return told
+    converted = {key: _draft_07(inner, modalities) for key, inner in schema.items()}
+    if "prefixItems" in converted:
+        converted["items"] = converted.pop("prefixItems")
+        converted["additionalItems"] = False
+    if isinstance(converted.get("description"), str):
+        converted["description"] = inspect.cleandoc(converted["description"])
+    return converted

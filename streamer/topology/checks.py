@@ -1,4 +1,4 @@
-"""A topology as read in; what is wrong with it as a whole out: wiring, types, time. One function for each question."""
+"""Checks a topology as a whole: wiring, types, time. One function for each question; each yields problems."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ RUNTIME_TOPICS: dict[str, type[Keyed]] = {
     "worker_reports": WorkerReport,
     "audit": AuditEntry,
 }
-"""What the runtime itself writes; the payload each must have."""
+"""Topics that the runtime itself writes, with the payload each must have."""
 
 Found = Iterator[tuple[str, str]]
 """Path and message of each problem."""
 
 
 def check_topology(topology: Topology, topics: Sequence[str], operators: Sequence[str]) -> Found:
-    """Every problem of the whole; `topics` and `operators` are all declared names, the unreadable ones included."""
+    """Every problem of the whole; `topics` and `operators` are all declared names, those that could not be read too."""
     for spec in topology.operators.values():
         yield from _check_names(spec, topics)
         yield from _check_types(spec, topology)
@@ -63,7 +63,7 @@ def payload_types(package: str, operators: Iterable[ModuleType] = ()) -> dict[st
 
 
 def find_checked(name: str, package: str, note: Callable[[str], None]) -> OperatorClass | None:
-    """`find_operator`, with every way an operator's file can be wrong noted instead of raised."""
+    """`find_operator`, but everything that can be wrong with an operator's file is noted instead of raised."""
     known = {m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__) if not m.ispkg}
     if name not in known:
         steps = {module for module in known if "_" in module}  # a step's name is a verb and a noun

@@ -1,4 +1,4 @@
-"""A topology in, its picture as a Mermaid flowchart out. README.md shows it, and a test compares."""
+"""A topology's picture as a Mermaid flowchart. README.md shows it; a test compares the two."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def mermaid(topology: Topology) -> str:
     return "\n".join(["flowchart LR", *_nodes(topology), *_edges(topology), *_classes(topology)]) + "\n"
 
 
-def _shown(topology: Topology) -> list[str]:
+def _connected(topology: Topology) -> list[str]:
     used = {t for s in topology.operators.values() for t in (*s.reads, *s.tables, *s.outputs)}
     return [name for name in topology.topics if name in used]
 
 
 def _nodes(topology: Topology) -> Iterator[str]:
-    for name in _shown(topology):
+    for name in _connected(topology):
         yield f"  {name}[({name})]"
     for name in topology.operators:
         yield f"  {name}[{name}]"
@@ -43,9 +43,9 @@ def _edges(topology: Topology) -> Iterator[str]:
 
 
 def _classes(topology: Topology) -> Iterator[str]:
-    shown = [topology.topics[name] for name in _shown(topology)]
-    inputs = [t.name for t in shown if t.external == "in"]
-    outputs = [t.name for t in shown if t.external == "out"]
+    connected = [topology.topics[name] for name in _connected(topology)]
+    inputs = [t.name for t in connected if t.external == "in"]
+    outputs = [t.name for t in connected if t.external == "out"]
     groups = {"step": list(topology.operators), "input": inputs, "output": outputs}
     for group, style in _STYLES.items():
         yield f"  classDef {group} {style}"

@@ -19,9 +19,9 @@ from streamer.topology.checks import check_topology, find_checked, payload_types
 from streamer.topology.topology import Batch, OnFailure, OperatorSpec, Positive, Queue, Topic, Topology
 from streamer.topology.upgrade import upgraded
 from streamer.topology.yaml_places import YamlTree, read_yaml
-from streamer.topology.yaml_structs import StructReader, nearest, place
+from streamer.topology.yaml_structs import StructReader, location, nearest
 from streamer.windowing.closing_rule import ClosingRule
-from streamer.windowing.windows import WindowSpec
+from streamer.windowing.window_spec import WindowSpec
 
 VERSION = 2
 
@@ -111,12 +111,12 @@ def load_topology(path: Path | str, *, package: str = "operators") -> Topology:
         path, VERSION, file.app if file else "", partitions,
         MappingProxyType(topics), MappingProxyType(operators), MappingProxyType(modalities),
     )  # fmt: skip
-    # a value that could not be read has been reported: its stand-in isn't judged
+    # a value that could not be read has been reported: what stands in for it isn't checked
     checks = check_topology(topology, _names(tree, "topics"), _names(tree, "operators"))
-    for where, message in [problem for problem in checks if not reader.spoiled(problem[0])]:
+    for where, message in [problem for problem in checks if not reader.has_problem(problem[0])]:
         reader.note(where, message)
     if reader.problems:
-        raise ConfigurationError(str(path), sorted(set(reader.problems), key=lambda p: place(p.path, tree.lines)))
+        raise ConfigurationError(str(path), sorted(set(reader.problems), key=lambda p: location(p.path, tree.lines)))
     return topology
 
 

@@ -1,7 +1,4 @@
-"""topology.yaml in, a frozen Topology out, or every mistake in it at once (DESIGN §3).
-
-Everything that changes what is computed stands in that file; `load_topology` refuses it whole.
-"""
+"""A topology as a frozen value: its topics, modalities and operators (DESIGN §3)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from streamer.event_time import Duration
 from streamer.modality import Modality
 from streamer.operator import OperatorClass
 from streamer.payloads import Keyed, SessionKeyed
-from streamer.windowing.windows import WindowSpec
+from streamer.windowing.window_spec import WindowSpec
 
 _SHORTEST_SEGMENT_MS = 10_000
 _SEGMENTS_PER_RETENTION = 6
@@ -26,21 +23,21 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many records an operator takes at once, and how long it waits for the batch to fill."""
+    """How many records an operator processes at once, and how long it waits for the batch to fill."""
 
     max: Positive = 16
     wait: Duration = Duration(0)
 
 
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do with records that wait: `latest` keeps each session's newest, `max_age` drops what is older."""
+    """Which of the polled records are processed: all, each session's newest (`latest`), the younger than `max_age`."""
 
     policy: Literal["all", "latest", "max_age"] = "all"
     max_age: Duration | None = None
 
 
 class OnFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often a failing batch is tried again, and what happens then."""
+    """How often a failing batch is retried, and what happens then."""
 
     retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
     then: Literal["dead_letter", "stop"] = "dead_letter"
@@ -48,7 +45,7 @@ class OnFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic: its payload's name and class, whose it is, how long it is kept, and which payload field is its key."""
+    """A topic: its payload's name and type, whether it is external, its retention, and which field is its key."""
 
     name: str
     payload: str
@@ -60,11 +57,11 @@ class Topic:
 
     @property
     def keyed_by_session(self) -> bool:
-        """Whether a record's key is its session; a table that isn't is read whole by every worker."""
+        """Whether a record's key is its session's id; every worker reads a table for which it isn't whole."""
         return issubclass(self.type, SessionKeyed) and self.key == "session_id"
 
     def spec(self, partitions: int) -> TopicSpec:
-        """What the broker has to know. Short segments make a retention real: Kafka deletes whole segments only."""
+        """As the broker should have it. Kafka deletes whole segments, so a short retention needs short ones."""
         segment_ms = None
         if self.retention_ms is not None:
             segment_ms = max(_SHORTEST_SEGMENT_MS, self.retention_ms // _SEGMENTS_PER_RETENTION)
@@ -73,7 +70,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class OperatorSpec:
-    """A step of the picture: what it reads and writes, how it is run, its own typed `params` and its class."""
+    """An operator: the topics it reads and writes, how it is run, its typed `params` and its class."""
 
     name: str
     reads: tuple[str, ...]
@@ -90,19 +87,19 @@ class OperatorSpec:
     found: OperatorClass
 
     def queue_of(self, topic: str) -> Queue:
-        """What to do with records of one input that wait: its own policy, or else the operator's."""
+        """The queue policy of one input topic: its own, or else the operator's."""
         return self.queues.get(topic, self.queue)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The topics it writes: the one it names, and its window's provisional one."""
+        """The topics it writes: `writes`, and its window's provisional one."""
         provisional = self.window.provisional if self.window else None
         return (self.writes,) if provisional is None else (self.writes, provisional)
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The whole picture, checked. Mappings keep the file's order."""
+    """A whole topology, checked. Mappings keep the file's order."""
 
     source: Path
     version: int
@@ -125,5 +122,5 @@ class Topology:
         return [topic.spec(self.partitions) for topic in self.topics.values()]
 
     def writers(self, topic: str) -> list[str]:
-        """The operators that write a topic; none for the runtime's own and for those from outside."""
+        """The operators that write a topic; none for topics of the runtime and from outside."""
         return [spec.name for spec in self.operators.values() if topic in spec.outputs]

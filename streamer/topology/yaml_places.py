@@ -1,4 +1,4 @@
-"""A YAML file in; plain values, the line of each, and every duplicate key out. Knows nothing of what the file means.
+"""Reads a YAML file: plain values, the line of each, and every duplicate key.
 
 Stricter than YAML: one document, no anchors (a reader should see each value where it counts), keys are plain names.
 """

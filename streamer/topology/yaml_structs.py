@@ -1,4 +1,4 @@
-"""Plain values in, typed frozen structs out, with every mistake collected instead of the first one raised.
+"""Converts plain values to typed frozen structs, and collects every mistake instead of raising the first.
 
 msgspec converts one value and stops at the first error; this walks structs, mappings and lists itself, so that a file
 with ten mistakes gets ten problems, each with its path, its line and the nearest known name.
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class _Bad:
-    """Stands for a value that could not be read; its problem has been noted."""
+    """In place of a value that could not be read, whose problem has been noted."""
 
 
 _BAD = _Bad()
 
 
 class StructReader:
-    """Reads values against types and keeps the problems.
+    """Converts values to types and collects the problems.
 
     A type with a classmethod `parse(value)` that raises ValueError (Duration, for one) is read by it.
     """
@@ -40,21 +40,21 @@ class StructReader:
         self._read: dict[str, object] = {}
 
     def note(self, path: str, message: str) -> None:
-        """Keep a problem, with the line of its path or of the nearest one above it."""
-        line, _ = place(path, self._lines)
+        """Add a problem, with the line of its path or of the nearest path above it."""
+        line, _ = location(path, self._lines)
         self.problems.append(Problem(path or "file", f"{message} (line {line})" if line else message))
 
     def read(self, kind: type[S], value: object, path: str) -> S | None:
-        """A mapping to a struct; None where a required field is missing or wrong. A wrong optional one is left out."""
+        """Convert a mapping to a struct; None where a required field is wrong. Wrong optional ones are left out."""
         read = self._any(kind, value, path)
         return None if isinstance(read, _Bad) else cast(S, read)
 
     def at(self, kind: type[T], path: str) -> T | None:
-        """What was read at a path, whatever became of the struct around it; None where nothing of this type was."""
+        """The value read at a path, even if the struct around it is wrong; None if there is none of this type."""
         read = self._read.get(path)
         return read if isinstance(read, kind) else None
 
-    def spoiled(self, path: str) -> bool:
+    def has_problem(self, path: str) -> bool:
         """Whether a problem was noted at a path or below it."""
         below = (f"{path}.", f"{path}[")
         return any(p.path == path or p.path.startswith(below) for p in self.problems)
@@ -155,8 +155,8 @@ def _boolean_trap(value: object) -> str:
     return ": YAML reads on, off, yes and no as booleans, so put them in quotes"
 
 
-def place(path: str, lines: Mapping[str, int]) -> tuple[int, str]:
-    """A path to its line, or that of the nearest path above it (0 where there is none), and itself: to sort by."""
+def location(path: str, lines: Mapping[str, int]) -> tuple[int, str]:
+    """A sort key for a path: its line, or that of the nearest path above it (0 if there is none), and the path."""
     above = path
     while above and above not in lines:
         above = above[: max(above.rfind("."), above.rfind("["), 0)]

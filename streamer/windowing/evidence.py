@@ -1,4 +1,4 @@
-"""What a payload must say of itself to be evidence in a window, and how evidence loses its weight with age."""
+"""The fields a payload needs to be evidence in a window, and how the weight of evidence decays with age."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REACH_HALF_LIVES = 5
 
 
 class Evidence(Protocol):
-    """What the runtime needs to know of a payload to window it."""
+    """A payload that can be windowed."""
 
     @property
     def session_id(self) -> str: ...  # noqa: D102
@@ -27,8 +27,8 @@ class Evidence(Protocol):
     def source_kafka_ms(self) -> int: ...  # noqa: D102
 
 
-def fade(age_ms: int, half_life_ms: int) -> float:
-    """What is left of evidence after `age_ms`: 2^(-age / half-life), and exactly 0 beyond 5 half-lives (DESIGN §5)."""
+def decay(age_ms: int, half_life_ms: int) -> float:
+    """The weight of evidence of an age: 2^(-age / half-life), and exactly 0 beyond 5 half-lives (DESIGN §5)."""
     if half_life_ms <= 0 or age_ms > REACH_HALF_LIVES * half_life_ms:
         return 0.0
     return float(2.0 ** (-age_ms / half_life_ms))

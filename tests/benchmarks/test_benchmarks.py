@@ -1,4 +1,4 @@
-"""Benchmarks must be believed: their arithmetic on cases whose answer is known, and their parts on small real input."""
+"""The benchmarks' arithmetic on cases with known answers, and their parts on small real input."""
 
 import json
 import os
@@ -16,12 +16,20 @@ from hypothesis import strategies as st
 
 from benchmarks import latency, machine
 from benchmarks.latency import latencies
+from benchmarks.live_pipeline import benchmark_settings
 from benchmarks.p95 import __main__ as p95
 from benchmarks.p95.load import Sent
-from benchmarks.real_path import benchmark_settings
-from benchmarks.sessions.__main__ import varied
+from benchmarks.sessions.__main__ import changed_topology
 from benchmarks.sessions.live_check import compare
-from benchmarks.sessions.observed import closed_windows, finals, fuser_of, observe, observe_kept, read_log, sensing_only
+from benchmarks.sessions.observed import (
+    closed_windows,
+    finals,
+    fuser_of,
+    observe,
+    observe_cached,
+    read_log,
+    sensing_only,
+)
 from benchmarks.sessions.report import below_best_single, judge, table
 from benchmarks.sessions.segments import Segment, find_sessions, predict, read_segments
 from benchmarks.sessions.statistics import (
@@ -66,34 +74,34 @@ def a_final(end_ms: int, emotions: dict[str, float] | None, session: str = "s", 
 
 
 def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
-    told = [
+    predictions = [
         Prediction("a", "anger", "anger", 0.9),
         Prediction("a", "anger", "fear", 0.9),
         Prediction("a", "fear", "fear", 0.9),
     ]
-    assert macro_f1(told, SEVEN) == pytest.approx((2 / 3 + 2 / 3) / 2)
+    assert macro_f1(predictions, SEVEN) == pytest.approx((2 / 3 + 2 / 3) / 2)
 
 
 def test_abstaining_counts_as_wrong_but_is_nobodys_false_alarm() -> None:
-    told = [Prediction("a", "anger", "anger", 0.9), Prediction("a", "anger", None, 0.0)]
-    assert macro_f1(told, SEVEN) == pytest.approx(2 / 3)
+    predictions = [Prediction("a", "anger", "anger", 0.9), Prediction("a", "anger", None, 0.0)]
+    assert macro_f1(predictions, SEVEN) == pytest.approx(2 / 3)
 
 
 @given(PREDICTIONS)
-def test_macro_f1_is_a_share_and_its_interval_is_the_same_each_time(told: list[Prediction]) -> None:
-    once, again = (macro_f1_interval(told, SEVEN, draws=50) for _ in range(2))
+def test_macro_f1_is_a_share_and_its_interval_is_the_same_each_time(predictions: list[Prediction]) -> None:
+    once, again = (macro_f1_interval(predictions, SEVEN, draws=50) for _ in range(2))
     assert once == again
     assert 0 <= once.low <= once.high <= 1
 
 
 def test_the_interval_of_many_alike_sessions_is_narrow_and_holds_the_value() -> None:
     rng = np.random.default_rng(1)
-    told = [
+    predictions = [
         Prediction(f"s{s}", SEVEN[i], SEVEN[i] if rng.random() < 0.7 else SEVEN[(i + 1) % 7], 0.5)
         for s in range(60)
         for i in range(7)
     ]
-    found = macro_f1_interval(told, SEVEN)
+    found = macro_f1_interval(predictions, SEVEN)
     assert found.low < found.value < found.high
     assert found.high - found.low < 0.15
 
@@ -112,32 +120,33 @@ def test_a_paired_difference_refuses_other_stretches() -> None:
         paired_difference([Prediction("a", "fear", "fear", 1)], [Prediction("b", "fear", "fear", 1)], SEVEN)
 
 
-def test_confidence_that_keeps_its_word_has_a_small_calibration_error() -> None:
+def test_confidence_that_equals_accuracy_has_a_small_calibration_error() -> None:
     rng = np.random.default_rng(0)
     sure = rng.uniform(0.2, 1, 4000)
-    told = [Prediction("a", "fear", "fear" if rng.random() < c else "anger", float(c)) for c in sure]
-    honest, boastful = calibration(told), calibration([Prediction(p.session, p.truth, p.predicted, 1.0) for p in told])
+    predictions = [Prediction("a", "fear", "fear" if rng.random() < c else "anger", float(c)) for c in sure]
+    honest = calibration(predictions)
+    overconfident = calibration([Prediction(p.session, p.truth, p.predicted, 1.0) for p in predictions])
     assert honest.ece < 0.04
     assert honest.perfect_low <= honest.ece <= honest.perfect_high
-    assert boastful.ece == pytest.approx(1 - np.mean([p.correct for p in told]))
+    assert overconfident.ece == pytest.approx(1 - np.mean([p.correct for p in predictions]))
 
 
 def test_risk_falls_with_coverage_where_the_surest_are_right() -> None:
-    told = [Prediction("a", "fear", "fear", 0.9), Prediction("a", "fear", "anger", 0.1)]
-    curve = risk_coverage(told)
+    predictions = [Prediction("a", "fear", "fear", 0.9), Prediction("a", "fear", "anger", 0.1)]
+    curve = risk_coverage(predictions)
     assert curve.risk_at[0.5] == 0
     assert curve.risk_at[1.0] == 0.5
     assert curve.aurc == pytest.approx(0.25)
 
 
 @given(PREDICTIONS, st.randoms())
-def test_risk_coverage_does_not_depend_on_the_order_of_the_file(told: list[Prediction], random: object) -> None:
-    shuffled = list(told)
+def test_risk_coverage_does_not_depend_on_the_order_of_the_file(predictions: list[Prediction], random: object) -> None:
+    shuffled = list(predictions)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert risk_coverage(shuffled).aurc == pytest.approx(risk_coverage(told).aurc)
+    assert risk_coverage(shuffled).aurc == pytest.approx(risk_coverage(predictions).aurc)
 
 
-def test_a_segment_is_told_by_the_finals_wholly_inside_it_that_start_late_enough() -> None:
+def test_a_segment_is_predicted_from_the_finals_inside_it_that_start_late_enough() -> None:
     segment = Segment("s", 10_000, 20_000, "fear", "agree", {})
     finals = [
         a_final(14_000, {"anger": 1.0}),  # starts 2 s after the segment
@@ -146,20 +155,20 @@ def test_a_segment_is_told_by_the_finals_wholly_inside_it_that_start_late_enough
         a_final(20_500, {"anger": 1.0}),
         a_final(15_000, None),
     ]
-    told = predict(segment, finals, 0)
-    assert told.predicted == "fear"
-    assert told.confidence == pytest.approx(0.7)
+    predicted = predict(segment, finals, 0)
+    assert predicted.predicted == "fear"
+    assert predicted.confidence == pytest.approx(0.7)
 
 
 def test_trust_and_anticipation_count_as_happiness() -> None:
-    told = predict(Segment("s", 0, 9000, "happiness", "agree", {}), [a_final(9000, {"trust": 0.6, "fear": 0.4})], 0)
-    assert told.correct
+    finals = [a_final(9000, {"trust": 0.6, "fear": 0.4})]
+    assert predict(Segment("s", 0, 9000, "happiness", "agree", {}), finals, 0).correct
 
 
 def test_a_segment_whose_finals_all_abstain_is_abstained() -> None:
-    told = predict(Segment("s", 0, 9000, "fear", "agree", {}), [a_final(9000, None)], 0)
-    assert told.predicted is None
-    assert not told.correct
+    predicted = predict(Segment("s", 0, 9000, "fear", "agree", {}), [a_final(9000, None)], 0)
+    assert predicted.predicted is None
+    assert not predicted.correct
 
 
 def write_labels(folder: Path, emotion: str = "fear") -> None:
@@ -184,14 +193,14 @@ def test_a_folder_without_labelled_sessions_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_has_a_row_for_each_kind_of_segment_that_occurs() -> None:
     segments = {"s": [Segment("s", 0, 9000, e, k, {}) for e in SEVEN for k in ("agree", "conflict")]}
-    told = [Prediction("s", s.emotion, s.emotion, 0.9) for s in segments["s"]]
-    result = judge(dict.fromkeys(("face", "voice", "text", "fused"), told), segments)
+    predictions = [Prediction("s", s.emotion, s.emotion, 0.9) for s in segments["s"]]
+    result = judge(dict.fromkeys(("face", "voice", "text", "fused"), predictions), segments)
     assert list(result.kinds) == ["all", "agree", "conflict"]
     assert result.kinds["all"].fused_minus_best.value == 0
     assert "| conflict (7) | 1.000" in table(result)
 
 
-def test_a_fused_estimate_that_may_be_below_the_best_single_modality_is_told() -> None:
+def test_a_fused_estimate_that_may_be_below_the_best_single_modality_is_reported() -> None:
     names = [f"s{n}" for n in range(12)]
     segments = {n: [Segment(n, 0, 9000, e, "conflict", {}) for e in SEVEN] for n in names}
     right = [Prediction(s.session, s.emotion, s.emotion, 0.9) for n in names for s in segments[n]]
@@ -207,15 +216,16 @@ def test_a_fused_estimate_that_may_be_below_the_best_single_modality_is_told() -
 
 def test_a_benchmark_runs_another_topology_by_its_changes_alone(tmp_path: Path) -> None:
     changes = ["operators.sense_voice.params.model=other_voice", "modalities.voice.reliability=0.85"]
-    changed, before = load_topology(varied(Path("topology.yaml"), changes, tmp_path)), load_topology("topology.yaml")
+    changed = load_topology(changed_topology(Path("topology.yaml"), changes, tmp_path))
+    before = load_topology("topology.yaml")
     assert changed.operators["sense_voice"].params.model == "other_voice"  # type: ignore[attr-defined]
     assert [m.reliability for m in changed.modalities.values()] == [0.9, 0.85, 0.9, None]
     assert changed.operators["rank_items"] == before.operators["rank_items"]
     with pytest.raises(ConfigurationError, match="reliabilty"):
-        load_topology(varied(Path("topology.yaml"), ["modalities.voice.reliabilty=1"], tmp_path))
+        load_topology(changed_topology(Path("topology.yaml"), ["modalities.voice.reliabilty=1"], tmp_path))
     for wrong in ("operators.sense_voice", "version.minor=2"):
         with pytest.raises(ConfigurationError, match="write it as"):
-            varied(Path("topology.yaml"), [wrong], tmp_path)
+            changed_topology(Path("topology.yaml"), [wrong], tmp_path)
 
 
 def seen(
@@ -327,17 +337,17 @@ async def test_reading_a_log_again_gives_the_finals_of_the_pipeline(
     assert any(not e.abstained for e in await finals(windows, fuser, "text"))
 
 
-def test_a_log_is_made_once_and_kept_under_the_name_of_what_it_depends_on(
+def test_a_log_is_computed_once_and_cached_under_a_hash_of_what_it_depends_on(
     chat: Path, text_only: Topology, settings: Settings, tmp_path: Path
 ) -> None:
-    kept = tmp_path / "kept"
-    path = observe_kept(chat, text_only, settings, kept)
+    cache = tmp_path / "cache"
+    path = observe_cached(chat, text_only, settings, cache)
     written = path.stat().st_mtime_ns
     assert any(entry.value is not None for entry in read_log(path))
-    assert observe_kept(chat, text_only, settings, kept) == path
+    assert observe_cached(chat, text_only, settings, cache) == path
     assert path.stat().st_mtime_ns == written
     (chat / "chat.jsonl").write_text('{"event_time_ms": 400, "text": "something else"}\n', encoding="utf-8")
-    assert observe_kept(chat, text_only, settings, kept) != path
+    assert observe_cached(chat, text_only, settings, cache) != path
 
 
 def test_what_a_log_depends_on_has_one_name_in_every_process_and_checkout(chat: Path, tmp_path: Path) -> None:
@@ -361,6 +371,16 @@ def test_what_a_log_depends_on_has_one_name_in_every_process_and_checkout(chat: 
 
 def test_the_ranker_is_left_out_of_quality_measurements() -> None:
     assert "rank_items" not in sensing_only(load_topology(ROOT / "topology.yaml")).operators
+
+
+def test_the_command_replays_sessions_in_processes_of_their_own(chat: Path, tmp_path: Path) -> None:
+    segment = {"start_ms": 0, "end_ms": 4000, "emotion": "happiness", "kind": "missing", "modalities": {}}
+    (chat / "labels.json").write_text(json.dumps({"segments": [segment]}), encoding="utf-8")
+    out = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks.sessions", str(tmp_path), "--no-live", "--json", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own code
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text(encoding="utf-8"))["sessions"] == 1
 
 
 @pytest.mark.kafka

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from benchmarks.faults.__main__ import measure, table
-from benchmarks.faults.cases import Case, Stage
+from benchmarks.faults.cases import Case, Cluster
 from benchmarks.faults.expected import Expected
-from benchmarks.faults.judge import Judgement, Seen, judge, longest_gap_s, waits
+from benchmarks.faults.judge import Judgement, ReceivedFinal, closing_to_readable, judge, longest_gap_s
 from benchmarks.faults.load import plan
 from operators.payloads import AffectEvent
 from streamer.brokers.partitioner import partition_for
@@ -33,11 +33,11 @@ def final(session: str, end_ms: int, **fields: object) -> AffectEvent:
 
 RIGHT = [final("a", 2000), final("b", 2000), final("a", 2500), final("b", 2500)]
 DUE = Expected({0: RIGHT}, {0: []}, frozenset({("late_records", 0, 7)}))
-TOLD = [("late_records", 0, 7)]
+REFUSED = [("late_records", 0, 7)]
 
 
-def judged(got: Sequence[AffectEvent], told: Sequence[tuple[str, int, int]] = TOLD) -> Judgement:
-    return judge(DUE, {0: got}, told)
+def judged(got: Sequence[AffectEvent], refused: Sequence[tuple[str, int, int]] = REFUSED) -> Judgement:
+    return judge(DUE, {0: got}, refused)
 
 
 def test_a_final_that_differs_only_in_when_it_was_written_is_right() -> None:
@@ -95,11 +95,11 @@ def test_the_judge_notices_each_harm(harm: Callable[[list[AffectEvent]], None], 
     assert replace(judgement, examples=()) == amiss
 
 
-@pytest.mark.parametrize("told", [[], [*TOLD, *TOLD], [*TOLD, ("dead_letters", 0, 9)]])
+@pytest.mark.parametrize("refused", [[], [*REFUSED, *REFUSED], [*REFUSED, ("dead_letters", 0, 9)]])
 def test_the_judge_notices_a_refusal_that_is_missing_repeated_or_without_cause(
-    told: list[tuple[str, int, int]],
+    refused: list[tuple[str, int, int]],
 ) -> None:
-    judgement = judged(RIGHT, told)
+    judgement = judged(RIGHT, refused)
     assert judgement.refusals == 1
     assert not judgement.good
 
@@ -113,15 +113,15 @@ def test_nothing_at_all_is_not_good() -> None:
 
 
 def test_a_gap_is_of_the_partition_that_was_silent_the_longest_and_counts_to_the_end() -> None:
-    quick = [Seen(0, RIGHT[0], at) for at in range(0, 10_000, 500)]
-    stuck = [Seen(1, RIGHT[1], at) for at in (500, 1000, 4000)]
+    quick = [ReceivedFinal(0, RIGHT[0], at) for at in range(0, 10_000, 500)]
+    stuck = [ReceivedFinal(1, RIGHT[1], at) for at in (500, 1000, 4000)]
     assert longest_gap_s([*quick, *stuck], 0, 10_000) == 6.0
     assert longest_gap_s(quick, 0, 10_000) == 0.5
     assert longest_gap_s([], 0, 10_000) == 10.0
 
 
 def test_a_wait_ends_with_the_first_of_repeated_finals() -> None:
-    spread = waits([Seen(0, RIGHT[0], 2210), Seen(0, RIGHT[0], 9000)])
+    spread = closing_to_readable([ReceivedFinal(0, RIGHT[0], 2210), ReceivedFinal(0, RIGHT[0], 9000)])
     assert (spread.p50, spread.count) == (10, 1)
 
 
@@ -129,31 +129,31 @@ def test_a_load_is_the_same_each_time_and_every_partition_gets_its_kinds_of_sess
     once, again = (plan(20, 4, seed=3) for _ in range(2))
     assert once == again
     assert once != plan(20, 4, seed=4)
-    for partition, said in enumerate(once):
-        assert {partition_for(s.session_id.encode(), 4) for s in said} == {partition}
-        assert {s.session_id.partition("-")[0] for s in said} == {"steady", "moody", "brief"}
-        assert [s.at_ms for s in said] == sorted(s.at_ms for s in said)
+    for partition, planned in enumerate(once):
+        assert {partition_for(s.session_id.encode(), 4) for s in planned} == {partition}
+        assert {s.session_id.partition("-")[0] for s in planned} == {"steady", "moody", "brief"}
+        assert [s.at_ms for s in planned] == sorted(s.at_ms for s in planned)
 
 
-def words_of_workers(folder: Path) -> str:
+def logs_of_workers(folder: Path) -> str:
     return "".join(log.read_text() for log in folder.glob("*.log"))
 
 
-async def kill_stop_and_double(stage: Stage, seconds: float) -> None:
+async def kill_stop_and_double(cluster: Cluster, seconds: float) -> None:
     del seconds
     await asyncio.sleep(2.7)
-    first, second = stage.workers
+    first, second = cluster.workers
     await first.kill()
     await first.start()
     await asyncio.sleep(1)
     second.pause()
-    twin = stage.twin_of(first)
+    twin = cluster.twin_of(first)
     until = asyncio.create_task(asyncio.sleep(STOPPED_S))
     await twin.start()
     await asyncio.sleep(3)
     await first.kill()
     await until
-    second.wake()
+    second.resume()
 
 
 @pytest.mark.kafka
@@ -163,5 +163,5 @@ async def test_a_worker_killed_in_mid_window_a_zombie_and_two_of_one_name_harm_n
     assert run.good, (run.died, run.judgement.examples)
     assert run.judgement.finals > 300
     assert run.gap_s > STOPPED_S - 3, "nobody was stopped"
-    assert "somebody else owns it now" in words_of_workers(tmp_path), "nobody was fenced"
+    assert "somebody else owns it now" in logs_of_workers(tmp_path), "nobody was fenced"
     assert "| in short | 1 | off |" in "\n".join(table([run]))

@@ -20,11 +20,11 @@ from demo.catalogue.items import read_catalogue, read_titles
 from demo.child import Operators, OperatorsError
 from demo.portrait import POSES, Portrait
 from demo.sources import Source, media_source
-from demo.view.board import Board, leading
-from demo.view.choice import LineView, ScreenView, can_move, choose_view
+from demo.view.board import Board, likeliest
 from demo.view.lines import Lines
 from demo.view.screen import BANNER, Frame, render
 from demo.view.summary import summary
+from demo.view.views import LineView, ScreenView, can_redraw, choose_view
 from kernels.calibration import softmax
 from kernels.engines import load
 from kernels.face.crop import crop
@@ -66,15 +66,15 @@ def board() -> Board:
     """A board that has read one whole run of the demo, as it was recorded from Kafka."""
     finals = _recorded("affect_events", AffectEvent)
     start_ms = finals[0].window_end_ms - story.GRANTED_MS
-    seen = Board(read_titles(), start_ms, MODALITIES)
-    published = [(e.at_ms, e) for e in _spoken()]
-    taken = [(p.emitted_at_ms - start_ms, p) for p in (*finals, *_recorded("ranked_items", RankedList))]
-    for at_ms, what in sorted([*published, *taken], key=lambda pair: pair[0]):
+    board = Board(read_titles(), start_ms, MODALITIES)
+    published = [(e.at_ms, e) for e in _consents_and_chat()]
+    received = [(p.emitted_at_ms - start_ms, p) for p in (*finals, *_recorded("ranked_items", RankedList))]
+    for at_ms, what in sorted([*published, *received], key=lambda pair: pair[0]):
         if isinstance(what, Event):
-            seen.published(what)
+            board.published(what)
         else:
-            seen.take(what, start_ms + at_ms)
-    return seen
+            board.received(what, start_ms + at_ms)
+    return board
 
 
 def _recorded(topic: str, payload: type[msgspec.Struct]) -> list:  # type: ignore[type-arg]  # of that payload
@@ -82,7 +82,7 @@ def _recorded(topic: str, payload: type[msgspec.Struct]) -> list:  # type: ignor
     return [msgspec.json.decode(line, type=payload) for line in lines]
 
 
-def _spoken() -> Iterator[Event]:
+def _consents_and_chat() -> Iterator[Event]:
     for topic, lines in (("consents", story.consents()), ("chat_messages", story.chat())):
         for line in lines:
             fields = dict(line)
@@ -166,7 +166,7 @@ def test_what_is_playing_is_known_and_silence_is_silent() -> None:
     assert story.playing(24_000) == ("absent", "")
 
 
-def test_plain_lines_tell_chat_consent_states_and_orders_a_handful_a_second(board: Board) -> None:
+def test_plain_lines_contain_chat_consent_states_and_orders_a_few_a_second(board: Board) -> None:
     assert len(list(Lines(board).new(0))) <= 4
     lines = Lines(Board(board.titles, board.start_ms, MODALITIES))
     assert list(lines.new(0)) == ["0:00  no window yet"]
@@ -204,8 +204,8 @@ def test_an_empty_board_has_a_screen_and_a_summary_too() -> None:
 def test_the_summary_is_five_lines_and_follows_from_the_events(board: Board) -> None:
     lines = summary(board, 300 << 20)
     assert [line.partition(":")[0] for line in lines] == ["Expression", "Evidence", "Order", "Consent", "Cost"]
-    led = {found[0] for e in board.finals if (found := leading(e.emotions))}
-    assert all(name in led for name in ("sadness", "anger", "happiness", "neutral"))
+    top = {found[0] for e in board.finals if (found := likeliest(e.emotions))}
+    assert all(name in top for name in ("sadness", "anger", "happiness", "neutral"))
     assert all(name in lines[0] for name in ("sadness", "anger", "happiness", "neutral"))
     assert "voice withdrawn at 0:51" in lines[3]
     assert "300 MB" in lines[4]
@@ -239,7 +239,7 @@ def test_the_screen_moves_only_where_somebody_can_see_it(
     terminal: bool, kind: str, environment: dict[str, str], moves: bool
 ) -> None:
     console = Console(force_terminal=terminal, width=80, height=24, _environ={"TERM": kind})
-    assert can_move(console, environment) is moves
+    assert can_redraw(console, environment) is moves
 
 
 def test_without_a_terminal_the_view_is_plain_lines(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,10 +249,10 @@ def test_without_a_terminal_the_view_is_plain_lines(board: Board, capsys: pytest
     view.start()
     view.draw(60_000)
     view.stop()
-    said = capsys.readouterr().out
-    assert story.LABEL in said
-    assert BANNER in said
-    assert "neutral" in said
+    printed = capsys.readouterr().out
+    assert story.LABEL in printed
+    assert BANNER in printed
+    assert "neutral" in printed
 
 
 def test_a_missing_file_is_named_and_ends_with_65(capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,9 +279,9 @@ def test_a_file_of_ones_own_gets_a_consent_first_and_requests_for_an_order(folde
 
 @pytest.mark.parametrize("answers", [["no"], ["yes", ""], ["yes", "maybe"]])
 def test_the_camera_stays_off_without_two_clear_answers(answers: list[str]) -> None:
-    said = iter(answers)
+    given = iter(answers)
     with pytest.raises(RefusedUseError, match="stay off"):
-        agree(lambda _: next(said))
+        agree(lambda _: next(given))
 
 
 def test_nobody_at_a_terminal_means_no_camera(capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,7 +320,7 @@ async def test_operators_that_cannot_start_say_why(tmp_path: Path) -> None:
 
 
 def test_credits_name_every_borrowed_file() -> None:
-    said = (CHECKOUT / "demo" / "README.md").read_text(encoding="utf-8")
-    assert all(word in said for word in ("NASA", "scikit-image", "public domain", "EmoDB", "CC0"))
+    text = (CHECKOUT / "demo" / "README.md").read_text(encoding="utf-8")
+    assert all(word in text for word in ("NASA", "scikit-image", "public domain", "EmoDB", "CC0"))
     catalogue = (CHECKOUT / "demo" / "catalogue" / "catalogue.jsonl").read_text(encoding="utf-8")
     assert json.loads(catalogue.splitlines()[0])["provenance"]

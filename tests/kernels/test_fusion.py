@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kernels import fusion
 from kernels.emotions import EMOTIONS, SEVEN
-from kernels.fusion import Expert, Fused, Reading, expert, fuse
+from kernels.fusion import Expert, Fused, WeightedOutput, expert, fuse
 from kernels.intents import INTENTS
 from operators.fuse_affect import FuseAffect, Params
 from operators.payloads import AffectEvent, Observation
@@ -42,8 +42,8 @@ def distributions(draw: st.DrawFn, names: Sequence[str]) -> dict[str, float]:
 
 
 @st.composite
-def readings(draw: st.DrawFn, names: Sequence[str]) -> Reading:
-    return Reading(
+def weighted_outputs(draw: st.DrawFn, names: Sequence[str]) -> WeightedOutput:
+    return WeightedOutput(
         emotions=draw(distributions(names)),
         prior=draw(distributions(names)),
         weight=draw(st.floats(0.01, 1)),
@@ -55,11 +55,11 @@ def readings(draw: st.DrawFn, names: Sequence[str]) -> Reading:
 def panels(draw: st.DrawFn) -> dict[str, Expert]:
     """One to three modalities, each with some evidence."""
     chosen = draw(st.lists(st.sampled_from(list(CLASSES)), min_size=1, max_size=3, unique=True))
-    found = {m: expert(draw(st.lists(readings(CLASSES[m]), min_size=1, max_size=4)), 0.8) for m in chosen}
+    found = {m: expert(draw(st.lists(weighted_outputs(CLASSES[m]), min_size=1, max_size=4)), 0.8) for m in chosen}
     return {m: e for m, e in found.items() if e is not None}
 
 
-def told(experts: Mapping[str, Expert], prior: Mapping[str, float] = UNIFORM) -> Fused:
+def fuse_all(experts: Mapping[str, Expert], prior: Mapping[str, float] = UNIFORM) -> Fused:
     found = fuse(experts, prior)
     assert found is not None
     return found
@@ -69,7 +69,7 @@ def one(
     emotions: Mapping[str, float], weight: float = 1.0, confidence: float = 0.8, reliability: float = 1.0
 ) -> Expert:
     prior = dict.fromkeys(emotions, 1 / len(emotions))
-    found = expert([Reading(emotions, prior, weight, confidence)], reliability)
+    found = expert([WeightedOutput(emotions, prior, weight, confidence)], reliability)
     assert found is not None
     return found
 
@@ -80,7 +80,7 @@ def leaning(name: str, p: float = 0.7, names: Sequence[str] = SEVEN) -> dict[str
 
 @given(panels())
 def test_an_estimate_sums_to_one_over_the_classes_somebody_present_supports(experts: dict[str, Expert]) -> None:
-    fused = told(experts)
+    fused = fuse_all(experts)
     assert math.isclose(sum(fused.emotions.values()), 1.0)
     assert math.isclose(sum(fused.weights.values()), 1.0)
     able = [n for n in EMOTIONS if any(n in e.supports for e in experts.values())]
@@ -92,40 +92,40 @@ def test_an_estimate_sums_to_one_over_the_classes_somebody_present_supports(expe
 def test_the_order_of_modalities_changes_nothing(experts: dict[str, Expert], random: Any) -> None:
     names = list(experts)
     random.shuffle(names)
-    ours, theirs = told(experts), told({m: experts[m] for m in names})
+    ours, theirs = fuse_all(experts), fuse_all({m: experts[m] for m in names})
     assert ours.emotions == pytest.approx(theirs.emotions, abs=1e-12)
     assert ours.conflict == pytest.approx(theirs.conflict, abs=1e-12)
 
 
-@given(st.lists(readings(SEVEN), min_size=2, max_size=5), st.randoms())
-def test_the_order_of_readings_changes_nothing(given_: list[Reading], random: Any) -> None:
+@given(st.lists(weighted_outputs(SEVEN), min_size=2, max_size=5), st.randoms())
+def test_the_order_of_outputs_changes_nothing(given_: list[WeightedOutput], random: Any) -> None:
     shuffled = list(given_)
     random.shuffle(shuffled)
     ours, theirs = expert(given_, 1.0), expert(shuffled, 1.0)
     assert ours is not None
     assert theirs is not None
-    assert told({"face": ours}).emotions == pytest.approx(told({"face": theirs}).emotions, abs=1e-12)
+    assert fuse_all({"face": ours}).emotions == pytest.approx(fuse_all({"face": theirs}).emotions, abs=1e-12)
 
 
 @given(panels(), distributions(SEVEN))
 def test_a_model_that_only_repeats_its_prior_moves_nothing(experts: dict[str, Expert], prior: dict[str, float]) -> None:
     experts.pop("face", None)
-    nothing_new = expert([Reading(prior, prior, 1.0, 0.9)], 1.0)
+    nothing_new = expert([WeightedOutput(prior, prior, 1.0, 0.9)], 1.0)
     assert nothing_new is not None
     if experts:
-        before, after = told(experts), told({**experts, "face": nothing_new})
+        before, after = fuse_all(experts), fuse_all({**experts, "face": nothing_new})
         shared = before.emotions.keys()
         rest = sum(after.emotions[n] for n in shared)
         assert {n: after.emotions[n] / rest for n in shared} == pytest.approx(before.emotions)
     else:
-        assert told({"face": nothing_new}).emotions == pytest.approx(shares([1] * 7, SEVEN))
+        assert fuse_all({"face": nothing_new}).emotions == pytest.approx(shares([1] * 7, SEVEN))
 
 
 @given(panels())
 def test_a_modality_without_evidence_is_masked(experts: dict[str, Expert]) -> None:
-    silent = expert([Reading(leaning("fear"), leaning("anger"), 0.0, 0.9)], 1.0)
+    silent = expert([WeightedOutput(leaning("fear"), leaning("anger"), 0.0, 0.9)], 1.0)
     assert silent is None
-    fused = told(experts)
+    fused = fuse_all(experts)
     assert set(fused.weights) == set(experts)
     assert all(w > 0 for w in fused.weights.values())
 
@@ -133,74 +133,74 @@ def test_a_modality_without_evidence_is_masked(experts: dict[str, Expert]) -> No
 def test_nobody_present_gives_no_estimate() -> None:
     assert fuse({}, UNIFORM) is None
     assert expert([], 1.0) is None
-    unheard = expert([Reading(leaning("fear"), leaning("fear"), 1.0, 0.9)], 0.0)
-    assert unheard is None or fuse({"face": unheard}, UNIFORM) is None
+    shut = expert([WeightedOutput(leaning("fear"), leaning("fear"), 1.0, 0.9)], 0.0)
+    assert shut is None or fuse({"face": shut}, UNIFORM) is None
 
 
 @given(st.sampled_from(SEVEN), st.floats(0.3, 0.9))
 def test_agreeing_modalities_are_surer_than_each_alone(name: str, p: float) -> None:
     face, text = one(leaning(name, p)), one(leaning(name, p, EMOTIONS))
-    both = told({"face": face, "text": text})
-    assert both.emotions[name] > max(told({"face": face}).emotions[name], told({"text": text}).emotions[name])
+    both = fuse_all({"face": face, "text": text})
+    assert both.emotions[name] > max(fuse_all({"face": face}).emotions[name], fuse_all({"text": text}).emotions[name])
     assert both.conflict < 0.1  # they spread what is left over seven and nine classes
 
 
 @given(panels())
-def test_conflict_is_a_share_and_nothing_where_one_speaks(experts: dict[str, Expert]) -> None:
-    assert 0 <= told(experts).conflict <= 1
+def test_conflict_is_a_share_and_zero_for_one_modality(experts: dict[str, Expert]) -> None:
+    assert 0 <= fuse_all(experts).conflict <= 1
     first = next(iter(experts))
-    assert told({first: experts[first]}).conflict == 0
+    assert fuse_all({first: experts[first]}).conflict == 0
 
 
 def test_contradiction_shows_as_conflict() -> None:
     angry = one(leaning("anger", 0.95))
     happy, angry_words = one(leaning("happiness", 0.95, EMOTIONS)), one(leaning("anger", 0.95, EMOTIONS))
-    assert told({"face": angry, "text": happy}).conflict > 0.5
-    assert told({"face": angry, "text": angry_words}).conflict < 0.05
+    assert fuse_all({"face": angry, "text": happy}).conflict > 0.5
+    assert fuse_all({"face": angry, "text": angry_words}).conflict < 0.05
 
 
 @given(distributions(SEVEN), distributions(SEVEN))
 def test_classes_a_model_does_not_know_keep_their_proportions(p: dict[str, float], prior: dict[str, float]) -> None:
     words = one(leaning("trust", 0.5, EMOTIONS))
-    face = expert([Reading(p, prior, 1.0, 0.8)], 1.0)
+    face = expert([WeightedOutput(p, prior, 1.0, 0.8)], 1.0)
     assert face is not None
-    without, with_face = told({"text": words}).emotions, told({"text": words, "face": face}).emotions
+    without, with_face = fuse_all({"text": words}).emotions, fuse_all({"text": words, "face": face}).emotions
     ratio = without["trust"] / without["anticipation"]
     assert with_face["trust"] / with_face["anticipation"] == pytest.approx(ratio)
 
 
 def test_a_class_nobody_present_supports_is_not_listed() -> None:
-    fused = told({"voice": one(leaning("anger", 0.6, CLASSES["voice"]))})
+    fused = fuse_all({"voice": one(leaning("anger", 0.6, CLASSES["voice"]))})
     assert set(fused.emotions) == {"happiness", "sadness", "anger", "neutral"}
     assert "fear" not in fused.supported
 
 
 def test_the_training_prior_is_divided_out_and_the_deployments_put_in() -> None:
     common = shares([50, 10, 10, 10, 10, 5, 5], SEVEN)
-    usual = expert([Reading(common, common, 1.0, 0.5)], 1.0)
+    usual = expert([WeightedOutput(common, common, 1.0, 0.5)], 1.0)
     assert usual is not None
-    assert told({"face": usual}).emotions == pytest.approx(shares([1] * 7, SEVEN))
+    assert fuse_all({"face": usual}).emotions == pytest.approx(shares([1] * 7, SEVEN))
     deployed = {**UNIFORM, "fear": 0.5}
-    assert told({"face": usual}, deployed).emotions["fear"] > 0.4
+    assert fuse_all({"face": usual}, deployed).emotions["fear"] > 0.4
 
 
 @given(st.floats(0.1, 0.9))
 def test_what_has_faded_moves_the_estimate_less(weight: float) -> None:
-    fresh, faded = told({"face": one(leaning("fear"))}), told({"face": one(leaning("fear"), weight=weight)})
-    assert faded.emotions["fear"] < fresh.emotions["fear"]
+    fresh, decayed = fuse_all({"face": one(leaning("fear"))}), fuse_all({"face": one(leaning("fear"), weight=weight)})
+    assert decayed.emotions["fear"] < fresh.emotions["fear"]
 
 
-def test_ten_alike_readings_are_one_witness() -> None:
-    reading = Reading(leaning("fear"), shares([1] * 7, SEVEN), 1.0, 0.8)
-    once, often = expert([reading], 1.0), expert([reading] * 10, 1.0)
+def test_ten_equal_outputs_count_as_one() -> None:
+    output = WeightedOutput(leaning("fear"), shares([1] * 7, SEVEN), 1.0, 0.8)
+    once, often = expert([output], 1.0), expert([output] * 10, 1.0)
     assert once is not None
     assert often is not None
-    assert told({"face": once}).emotions == pytest.approx(told({"face": often}).emotions)
+    assert fuse_all({"face": once}).emotions == pytest.approx(fuse_all({"face": often}).emotions)
 
 
 def test_a_modality_known_to_be_unreliable_weighs_less() -> None:
     face, voice = one(leaning("fear")), one(leaning("anger", 0.7, CLASSES["voice"]), reliability=0.3)
-    fused = told({"face": face, "voice": voice})
+    fused = fuse_all({"face": face, "voice": voice})
     assert fused.weights["face"] > 2 * fused.weights["voice"]
 
 
@@ -210,8 +210,8 @@ def test_one_that_contradicts_two_is_outvoted_and_carries_little() -> None:
     smile = leaning("happiness", 0.999)
     trusted, gated = one(smile, confidence=1.0), one(smile, confidence=1.0, reliability=0.9)
     rest = {"voice": sad_voice, "text": sad_words}
-    assert max(told({**rest, "face": trusted}).emotions.items(), key=lambda kv: kv[1])[0] == "happiness"  # a veto
-    fused = told({**rest, "face": gated})
+    assert max(fuse_all({**rest, "face": trusted}).emotions.items(), key=lambda kv: kv[1])[0] == "happiness"  # a veto
+    fused = fuse_all({**rest, "face": gated})
     assert max(fused.emotions.items(), key=lambda kv: kv[1])[0] == "sadness"
     assert fused.weights["face"] < 0.2
     assert fused.conflict > 0.3
@@ -235,26 +235,26 @@ def test_poor_quality_shuts_the_gate_by_so_much(trust: float) -> None:
 
 
 def test_a_sharper_modality_says_more_by_the_same_evidence() -> None:
-    reading = Reading(leaning("fear"), shares([1] * 7, SEVEN), 1.0, 0.7)
-    plain, sharp = expert([reading], 0.9), expert([reading], 0.9, 2.0)
+    output = WeightedOutput(leaning("fear"), shares([1] * 7, SEVEN), 1.0, 0.7)
+    plain, sharp = expert([output], 0.9), expert([output], 0.9, 2.0)
     assert plain is not None
     assert sharp is not None
-    assert told({"face": sharp}).emotions["fear"] > told({"face": plain}).emotions["fear"]
+    assert fuse_all({"face": sharp}).emotions["fear"] > fuse_all({"face": plain}).emotions["fear"]
 
 
 def test_measured_valence_is_averaged_and_derived_adds_no_evidence() -> None:
-    reading = Reading(leaning("fear"), shares([1] * 7, SEVEN), 1.0, 0.8)
-    measured = expert([msgspec_replace(reading, vad=(-0.5, 0.5, 0.0))], 1.0)
+    output = WeightedOutput(leaning("fear"), shares([1] * 7, SEVEN), 1.0, 0.8)
+    measured = expert([with_vad(output, vad=(-0.5, 0.5, 0.0))], 1.0)
     assert measured is not None
-    assert told({"text": measured}).vad == pytest.approx((-0.5, 0.5, 0.0))
-    assert told({"text": measured}).vad_measured
+    assert fuse_all({"text": measured}).vad == pytest.approx((-0.5, 0.5, 0.0))
+    assert fuse_all({"text": measured}).vad_measured
     plain = one(leaning("fear"))
-    assert not told({"face": plain}).vad_measured
-    assert told({"face": plain}).emotions == pytest.approx(told({"text": measured}).emotions)
+    assert not fuse_all({"face": plain}).vad_measured
+    assert fuse_all({"face": plain}).emotions == pytest.approx(fuse_all({"text": measured}).emotions)
 
 
-def msgspec_replace(reading: Reading, vad: tuple[float, float, float]) -> Reading:
-    return Reading(reading.emotions, reading.prior, reading.weight, reading.confidence, vad)
+def with_vad(output: WeightedOutput, vad: tuple[float, float, float]) -> WeightedOutput:
+    return WeightedOutput(output.emotions, output.prior, output.weight, output.confidence, vad)
 
 
 def test_two_strong_emotions_are_a_compound_and_neutral_is_no_part_of_one() -> None:
@@ -274,7 +274,7 @@ def an_observation(modality: str, emotions: Mapping[str, float] | None = None, *
 
 
 def a_window(*observations: Observation, weight: float = 0.9) -> Window:
-    pieces = tuple(Piece(o, weight, own=True, offset=n) for n, o in enumerate(observations))
+    pieces = tuple(Piece(o, weight, inside=True, offset=n) for n, o in enumerate(observations))
     newest = {str(o.modality): o.end_ms for o in observations}
     return Window("s", 0, 2000, True, 2150, 0, pieces, newest, frozenset(newest), 1910, 7)
 
@@ -307,8 +307,8 @@ async def test_an_event_says_who_spoke_how_much_it_weighs_and_sums_to_one() -> N
 
 async def test_without_weighing_evidence_an_event_abstains_and_says_nothing() -> None:
     absent = await an_event(an_observation("face", absent=True, reason="no_face"))
-    faded = await an_event(an_observation("face", leaning("fear")), weight=0.0)
-    for event in (absent, faded):
+    decayed = await an_event(an_observation("face", leaning("fear")), weight=0.0)
+    for event in (absent, decayed):
         assert event.abstained
         assert event.emotions is None
         assert event.valence is None
@@ -317,7 +317,7 @@ async def test_without_weighing_evidence_an_event_abstains_and_says_nothing() ->
     assert absent.modalities["face"].state == "absent"
 
 
-async def test_a_modality_without_consent_is_told_apart_from_an_absent_one() -> None:
+async def test_a_modality_without_consent_is_distinguished_from_an_absent_one() -> None:
     event = await an_event(an_observation("voice", absent=True, reason="no_consent"))
     assert event.modalities["voice"].state == "no_consent"
 
@@ -352,11 +352,11 @@ async def test_intents_of_messages_are_averaged_as_heavy_as_their_evidence() -> 
 
 
 async def test_intents_outlive_a_withheld_estimate_but_not_their_evidence() -> None:
-    said = an_observation("text", leaning("fear", 0.2, EMOTIONS), intents={"leave": 1.0})
-    withheld, faded = await an_event(said, abstain_below=1.0), await an_event(said, weight=0.0)
+    stated = an_observation("text", leaning("fear", 0.2, EMOTIONS), intents={"leave": 1.0})
+    withheld, decayed = await an_event(stated, abstain_below=1.0), await an_event(stated, weight=0.0)
     assert withheld.abstained
     assert withheld.intents == dict.fromkeys(INTENTS, 0.0) | {"leave": 1.0}
-    assert faded.intents is None
+    assert decayed.intents is None
     assert (await an_event(an_observation("face", leaning("fear")))).intents is None
 
 
@@ -366,17 +366,17 @@ def test_a_prior_over_something_that_is_no_emotion_is_refused() -> None:
 
 
 async def test_the_order_in_which_observations_came_changes_nothing_of_an_event() -> None:
-    said = [
+    stated = [
         an_observation("face", leaning("fear", 0.31 + n / 9), start_ms=1500 + n, model=f"face_affect@{n}")
         for n in range(3)
     ]
     for n in range(2):
         loud = {"loudness": -20.0 - n}
-        said.append(an_observation("voice", start_ms=1700 + n, mode="expressions_only", expressions=loud))
-    events = [await an_event(*order) for order in permutations(said)]
+        stated.append(an_observation("voice", start_ms=1700 + n, mode="expressions_only", expressions=loud))
+    events = [await an_event(*order) for order in permutations(stated)]
     assert {encode(e) for e in events} == {encode(events[0])}
     assert (events[0].models["face"], events[0].expressions) == ("face_affect@2", {"loudness": -21.0})
 
 
-def test_readings_that_name_no_emotion_are_no_expert() -> None:
-    assert expert([Reading({"leave": 0.9, "none": 0.1}, {}, 1.0, 0.9, None)], 1.0) is None
+def test_outputs_without_an_emotion_are_no_expert() -> None:
+    assert expert([WeightedOutput({"leave": 0.9, "none": 0.1}, {}, 1.0, 0.9, None)], 1.0) is None

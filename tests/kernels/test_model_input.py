@@ -16,7 +16,7 @@ from kernels.calibration import fit_temperature, softmax
 from kernels.engines import ModelFolderError, ModelSpec, read_spec
 from kernels.face.crop import Square, crop_rgb, crop_rgb_reference
 from kernels.face.jpeg import JpegError, decode_grey, decode_rgb, grey_of
-from kernels.voice.speech import listen
+from kernels.voice.speech import track_pitch
 from tests.faces import jpeg, portrait
 
 TINY = Path(__file__).parents[1] / "tiny_encoders"
@@ -144,7 +144,7 @@ def test_a_red_jpeg_is_red() -> None:
 
 def test_sound_is_framed_by_length_without_padding_and_put_back_in_order() -> None:
     rng = np.random.default_rng(0)
-    pieces = [listen(rng.normal(0.2, 0.1, n).astype(np.float32)) for n in (16_000, 9600, 16_000)]
+    pieces = [track_pitch(rng.normal(0.2, 0.1, n).astype(np.float32)) for n in (16_000, 9600, 16_000)]
     batches = list(framing.Waveform(mask="attention_mask").batches(pieces))
     assert [rows for rows, _ in batches] == [[1], [0, 2]]
     for _, inputs in batches:
@@ -158,7 +158,7 @@ def test_sound_is_framed_by_length_without_padding_and_put_back_in_order() -> No
 
 
 def test_silence_stays_finite() -> None:
-    ((_, inputs),) = framing.Waveform().batches([listen(np.zeros(16_000, np.float32))])
+    ((_, inputs),) = framing.Waveform().batches([track_pitch(np.zeros(16_000, np.float32))])
     assert np.isfinite(inputs["input_values"]).all()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.emotions import EMOTIONS
-from kernels.vad import WORDS, emotions_of, said_of, vad_of
+from kernels.vad import WORDS, emotions_of, vad_of, word_likelihoods
 
 UNIFORM = dict.fromkeys(EMOTIONS, 1 / len(EMOTIONS))
 
@@ -20,20 +20,20 @@ def test_every_emotion_is_a_word_inside_the_space() -> None:
 
 
 @pytest.mark.parametrize("name", EMOTIONS)
-def test_a_word_leads_to_its_place_and_its_place_back_to_the_word(name: str) -> None:
+def test_a_word_gives_its_mean_and_its_mean_gives_the_word(name: str) -> None:
     assert vad_of({name: 1.0}) == WORDS[name].mean
-    told = emotions_of(WORDS[name].mean, UNIFORM)
-    assert max(told, key=lambda n: told[n]) == name
+    p = emotions_of(WORDS[name].mean, UNIFORM)
+    assert max(p, key=lambda n: p[n]) == name
 
 
 @given(st.tuples(*[st.floats(-1, 1)] * 3), st.floats(0, 2))
-def test_a_place_gives_a_distribution_and_less_of_an_opinion_the_less_sure_it_is(
-    place: tuple[float, float, float], error: float
+def test_a_point_gives_a_distribution_which_nears_the_prior_as_its_error_grows(
+    point: tuple[float, float, float], error: float
 ) -> None:
-    told = emotions_of(place, UNIFORM, (error,) * 3)
-    assert math.isclose(sum(told.values()), 1.0)
-    lost = emotions_of(place, UNIFORM, (1e6,) * 3)
-    assert lost == pytest.approx(UNIFORM, abs=1e-3)
+    p = emotions_of(point, UNIFORM, (error,) * 3)
+    assert math.isclose(sum(p.values()), 1.0)
+    vague = emotions_of(point, UNIFORM, (1e6,) * 3)
+    assert vague == pytest.approx(UNIFORM, abs=1e-3)
 
 
 def test_the_prior_decides_between_words_that_lie_alike() -> None:
@@ -44,22 +44,22 @@ def test_the_prior_decides_between_words_that_lie_alike() -> None:
     assert emotions_of((0.0, 0.0, 0.0), {"fear": 0.0, "anger": 1.0})["fear"] == 0
 
 
-def test_a_word_is_said_of_what_falls_into_it_as_often_as_draws_do() -> None:
+def test_word_likelihoods_equal_those_of_random_draws() -> None:
     rng, words = np.random.default_rng(0), ("anger", "happiness", "neutral", "sadness")
-    said = said_of(words, EMOTIONS)
+    likelihoods = word_likelihoods(words, EMOTIONS)
     for name in EMOTIONS:
-        assert math.isclose(sum(said[word][name] for word in words), 1.0)
-        place = WORDS[name].mean + rng.normal(size=(200_000, 3)) * WORDS[name].deviation
+        assert math.isclose(sum(likelihoods[word][name] for word in words), 1.0)
+        points = WORDS[name].mean + rng.normal(size=(200_000, 3)) * WORDS[name].deviation
         means, deviations = (np.array([getattr(WORDS[w], of) for w in words]) for of in ("mean", "deviation"))
-        off = (place[:, None] - means) / deviations
+        off = (points[:, None] - means) / deviations
         density = np.exp(-0.5 * (off**2).sum(axis=2)) / deviations.prod(axis=1)
-        assert [said[w][name] for w in words] == pytest.approx(
+        assert [likelihoods[w][name] for w in words] == pytest.approx(
             density.mean(axis=0) / density.mean(axis=0).sum(), abs=0.01
         )
 
 
-def test_every_word_is_said_of_its_own_emotion_most_and_a_language_without_fear_calls_it_anger_or_sadness() -> None:
-    said = said_of(("anger", "happiness", "neutral", "sadness"), EMOTIONS)
-    assert all(max(said, key=lambda w: said[w][word]) == word for word in said)
-    assert said["anger"]["fear"] + said["sadness"]["fear"] > 0.9
-    assert said["happiness"]["surprise"] > 0.5
+def test_each_word_is_likeliest_for_its_emotion_and_without_the_word_fear_it_is_called_anger_or_sadness() -> None:
+    likelihoods = word_likelihoods(("anger", "happiness", "neutral", "sadness"), EMOTIONS)
+    assert all(max(likelihoods, key=lambda w: likelihoods[w][word]) == word for word in likelihoods)
+    assert likelihoods["anger"]["fear"] + likelihoods["sadness"]["fear"] > 0.9
+    assert likelihoods["happiness"]["surprise"] > 0.5

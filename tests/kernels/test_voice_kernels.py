@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 
 from kernels.voice.fourier import autocorrelation, power_spectrum
 from kernels.voice.log_mel import BANDS, FRAME, HOP, frame_count, log_mel, log_mel_reference, mel_filters
-from kernels.voice.segments import Due, Rules, SpeechSegments, first_origin_ms
-from kernels.voice.speech import FEATURES, describe_sound, listen, pitch, pitch_reference, stack_pieces, voice_features
+from kernels.voice.segments import Segment, SegmenterParams, SpeechSegmenter, first_origin_ms
+from kernels.voice.speech import (
+    FEATURES,
+    measure_acoustics,
+    pitch,
+    pitch_reference,
+    stack_pieces,
+    track_pitch,
+    voice_features,
+)
 from tests.voices import VOICES, pause, read_pcm
 
 RATE = 16000
@@ -44,13 +52,13 @@ def test_pitch_equals_its_reference_on_speech_on_noise_and_on_silence() -> None:
     for samples in (read_pcm("anger") / 32768, read_pcm("sadness")[:RATE] / 32768, noise, np.zeros(RATE // 4)):
         (found, voicing), (plain, plain_voicing) = pitch(samples), pitch_reference(samples)
         np.testing.assert_allclose(voicing, plain_voicing, atol=2e-5)
-        heard = plain_voicing > 0.5
-        np.testing.assert_allclose(found[heard], plain[heard], rtol=1e-4)
+        voiced = plain_voicing > 0.5
+        np.testing.assert_allclose(found[voiced], plain[voiced], rtol=1e-4)
 
 
 def test_features_of_a_frame_do_not_depend_on_how_many_are_worked_on_together() -> None:
     samples = read_pcm("anger")[: 2 * RATE] / 32768
-    late = samples[128 * HOP - HOP :]  # the same sound, its frames one place further in each part
+    late = samples[128 * HOP - HOP :]  # the same sound, its frames one frame further in each part
     np.testing.assert_array_equal(log_mel(samples)[127 : 127 + len(log_mel(late))], log_mel(late))
     (hz, voicing), (late_hz, late_voicing) = pitch(samples), pitch(late)
     np.testing.assert_array_equal(hz[129:], late_hz[2:])  # the first two frames reach back over the cut
@@ -59,11 +67,11 @@ def test_features_of_a_frame_do_not_depend_on_how_many_are_worked_on_together() 
 
 def test_less_than_one_frame_gives_no_frames() -> None:
     assert log_mel(np.zeros(FRAME - 1)).shape == (0, BANDS)
-    assert voice_features(listen(np.zeros(FRAME - 1))).shape == (0, FEATURES)
+    assert voice_features(track_pitch(np.zeros(FRAME - 1))).shape == (0, FEATURES)
     assert [frame_count(n) for n in (0, FRAME - 1, FRAME, FRAME + HOP - 1, FRAME + HOP)] == [0, 0, 1, 1, 2]
 
 
-def test_every_band_hears_something_and_no_band_hears_everything() -> None:
+def test_every_band_has_some_bins_and_no_band_has_all() -> None:
     filters = mel_filters()
     assert filters.shape == (BANDS, 257)
     assert (filters.sum(axis=1) > 0).all()
@@ -92,7 +100,8 @@ def test_noise_and_silence_are_not_voiced() -> None:
 
 def test_features_do_not_depend_on_the_recording_level() -> None:
     samples = read_pcm("anger") / 32768
-    np.testing.assert_allclose(voice_features(listen(samples)), voice_features(listen(samples * 0.25)), atol=0.02)
+    loud, quiet = (voice_features(track_pitch(samples * gain)) for gain in (1.0, 0.25))
+    np.testing.assert_allclose(loud, quiet, atol=0.02)
 
 
 def test_pieces_are_padded_behind_and_masked() -> None:
@@ -102,21 +111,24 @@ def test_pieces_are_padded_behind_and_masked() -> None:
     assert (features.sum(axis=2) == mask * FEATURES).all()
 
 
-def test_sound_is_described_by_its_level_pitch_and_clipping() -> None:
-    sound = describe_sound(listen(tone(200.0)))
+def test_sound_is_measured_by_its_level_pitch_and_clipping() -> None:
+    sound, quiet, clipped = (
+        measure_acoustics(track_pitch(samples))
+        for samples in (tone(200.0), tone(200.0) * 0.1, np.clip(tone(200.0) * 9, -1, 1))
+    )
     assert sound.pitch_hz == pytest.approx(200.0, rel=0.01)
     assert sound.clipped == 0.0
-    assert describe_sound(listen(tone(200.0) * 0.1)).loudness_dbfs == pytest.approx(sound.loudness_dbfs - 20.0, abs=0.1)
-    assert describe_sound(listen(np.clip(tone(200.0) * 9, -1, 1))).clipped > 0.3
+    assert quiet.loudness_dbfs == pytest.approx(sound.loudness_dbfs - 20.0, abs=0.1)
+    assert clipped.clipped > 0.3
 
 
 def test_rate_counts_the_syllables_of_a_pulsed_tone() -> None:
     pulses = tone(150.0, 2.0) * (0.01 + np.clip(np.sin(2 * np.pi * 4.0 * np.arange(2 * RATE) / RATE), 0, 1))
-    assert describe_sound(listen(pulses)).rate_hz == pytest.approx(4.0, abs=0.6)
+    assert measure_acoustics(track_pitch(pulses)).rate_hz == pytest.approx(4.0, abs=0.6)
 
 
-def hear(samples: NDArray[np.int16], cuts: list[int], start_ms: int = 0) -> list[tuple[int, int, int, bytes]]:
-    segments, due = SpeechSegments(start_ms, Rules()), list[Due]()
+def segmented(samples: NDArray[np.int16], cuts: list[int], start_ms: int = 0) -> list[tuple[int, int, int, bytes]]:
+    segments, due = SpeechSegmenter(start_ms, SegmenterParams()), list[Segment]()
     for part in np.split(samples, cuts):
         due += segments.push(part)
     return [(d.start_ms, d.end_ms, d.speech_ms, b"" if d.samples is None else d.samples.tobytes()) for d in due]
@@ -129,27 +141,27 @@ SPOKEN = np.concatenate(
 
 @given(st.lists(st.integers(0, len(SPOKEN)), max_size=40))
 def test_how_the_samples_are_cut_changes_nothing(cuts: list[int]) -> None:
-    assert hear(SPOKEN, sorted(cuts)) == hear(SPOKEN, [])
+    assert segmented(SPOKEN, sorted(cuts)) == segmented(SPOKEN, [])
 
 
 def test_every_step_yields_something_and_speech_yields_growing_pieces() -> None:
-    due = hear(SPOKEN, [])
+    due = segmented(SPOKEN, [])
     assert [d[1] for d in due] == list(range(500, len(SPOKEN) // 16 + 1, 250))
     assert all(d[1] - d[0] == 250 for d in due if not d[3])
     pieces = [d for d in due if d[3]]
     assert all(600 <= d[1] - d[0] <= 3000 and len(d[3]) == 32 * (d[1] - d[0]) for d in pieces)
     first = [d for d in pieces if d[0] == pieces[0][0]]
-    assert len(first) > 3  # one utterance, heard again as it grows
+    assert len(first) > 3  # one utterance, again as it grows
 
 
 @pytest.mark.parametrize("sigma", [0, 12, 200, 800])
 def test_steady_noise_is_no_speech(sigma: int) -> None:
     noise = np.random.default_rng(1).normal(0, sigma, 12 * RATE).astype(np.int16)
-    assert not any(d[3] for d in hear(noise, []))
+    assert not any(d[3] for d in segmented(noise, []))
 
 
 def test_a_stream_that_starts_at_an_origin_yields_the_same_from_there_on() -> None:
-    whole, segments, origins = hear(SPOKEN, []), SpeechSegments(0, Rules()), set[int]()
+    whole, segments, origins = segmented(SPOKEN, []), SpeechSegmenter(0, SegmenterParams()), set[int]()
     for part in np.split(SPOKEN, range(320, len(SPOKEN), 320)):
         segments.push(part)
         origins.add(segments.origin_ms)
@@ -158,18 +170,18 @@ def test_a_stream_that_starts_at_an_origin_yields_the_same_from_there_on() -> No
         for early_ms in (0, 20, 240):
             start_ms = origin_ms - 250 - early_ms
             assert first_origin_ms(start_ms, 250) == origin_ms
-            again = hear(SPOKEN[start_ms * 16 :], [], start_ms)
+            again = segmented(SPOKEN[start_ms * 16 :], [], start_ms)
             assert again == [d for d in whole if d[1] > origin_ms]
 
 
-def test_endless_speech_does_not_hold_more_than_a_few_seconds() -> None:
-    segments = SpeechSegments(0, Rules())
+def test_endless_speech_does_not_buffer_more_than_a_few_seconds() -> None:
+    segments = SpeechSegmenter(0, SegmenterParams())
     voice = np.concatenate([read_pcm(name) for name in VOICES])
     origins = set()
     for part in np.split(np.tile(voice, 3), range(1600, 3 * len(voice), 1600)):
         segments.push(part)
         origins.add(segments.origin_ms)
-        assert len(segments._held) <= 4.2 * RATE  # noqa: SLF001 - what is kept of a person's voice is the promise tested
+        assert len(segments._buffer) <= 4.2 * RATE  # noqa: SLF001 - the most of a voice that is buffered
     assert max(np.diff(sorted(origins))) <= 15_000 + 250
 
 

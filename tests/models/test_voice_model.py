@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from kernels.calibration import softmax
 from kernels.emotions import SEVEN
-from kernels.engines import MODELS, Engine, accepts, load
+from kernels.engines import MODELS, Engine, licence_refusal, load
 from kernels.model_input import emotions
-from kernels.vad import said_of
+from kernels.vad import word_likelihoods
 from kernels.voice.audio_files import read_audio
-from kernels.voice.speech import PIECE_FRAMES, listen, stack_pieces, voice_features
+from kernels.voice.speech import PIECE_FRAMES, stack_pieces, track_pitch, voice_features
 from models.voice_affect.recipe.corpus import LABELS, emodb, split_pieces
 from tests.voices import ALL_VOICES, pause
 
@@ -25,13 +25,13 @@ def engine() -> Engine:
 
 
 def hear(engine: Engine, samples: NDArray[np.floating]) -> NDArray[np.float64]:
-    features, mask = stack_pieces(split_pieces(voice_features(listen(samples))))
+    features, mask = stack_pieces(split_pieces(voice_features(track_pitch(samples))))
     return softmax(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0), engine.spec.temperature)
 
 
 def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
     assert engine.spec.licence == "free"
-    assert accepts(engine.spec, "") is None
+    assert licence_refusal(engine.spec, "") is None
     assert tuple(engine.spec.labels) == SEVEN
     assert tuple(engine.spec.classes) == LABELS
     assert sum(engine.spec.prior.values()) == pytest.approx(1.0)
@@ -41,7 +41,7 @@ def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
 
 
 def test_its_words_are_said_of_what_lies_near_them(engine: Engine) -> None:
-    said = said_of(LABELS, SEVEN)
+    said = word_likelihoods(LABELS, SEVEN)
     assert {word: pytest.approx(shown, abs=1e-4) for word, shown in said.items()} == dict(engine.spec.classes)
     angry, _ = emotions(engine.spec, np.log(np.array([[0.9, 0.04, 0.03, 0.03]])))
     told = dict(zip(SEVEN, angry[0].tolist(), strict=True))
@@ -50,7 +50,7 @@ def test_its_words_are_said_of_what_lies_near_them(engine: Engine) -> None:
 
 
 def test_logits_and_a_128_wide_embedding_come_out_finite(engine: Engine) -> None:
-    features, mask = stack_pieces([voice_features(listen(pause(1.0) / 32768)), voice_features(listen(np.zeros(48000)))])
+    features, mask = stack_pieces([voice_features(track_pitch(x)) for x in (pause(1.0) / 32768, np.zeros(48000))])
     out = engine.infer({"features": features, "mask": mask})
     assert out["logits"].shape == (2, 4)
     assert out["embedding"].shape == (2, 128)
@@ -70,7 +70,7 @@ def test_the_answer_does_not_depend_on_the_level_of_the_recording(engine: Engine
 
 
 def test_the_answer_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding(engine: Engine) -> None:
-    pieces = [voice_features(listen(read_audio(path)))[:PIECE_FRAMES] for _, path in ALL_VOICES[:5]]
+    pieces = [voice_features(track_pitch(read_audio(path)))[:PIECE_FRAMES] for _, path in ALL_VOICES[:5]]
     features, mask = stack_pieces(pieces)
     together = engine.infer({"features": features, "mask": mask})["logits"]
     for row, piece in enumerate(pieces):

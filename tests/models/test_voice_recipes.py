@@ -123,8 +123,8 @@ def test_its_weights_run_only_where_their_licence_is_accepted() -> None:
         licence="non_commercial",
         sha256="",
     )
-    assert "STREAMER_ACCEPT_LICENCES=non_commercial" in (engines.accepts(spec, "unsettled") or "")
-    assert engines.accepts(spec, "unsettled,non_commercial") is None
+    assert "STREAMER_ACCEPT_LICENCES=non_commercial" in (engines.licence_refusal(spec, "unsettled") or "")
+    assert engines.licence_refusal(spec, "unsettled,non_commercial") is None
 
 
 def test_every_class_counts_as_an_emotion_and_calm_as_neutral() -> None:

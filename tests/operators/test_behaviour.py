@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from kernels.intents import INTENTS, NONE, named, pool
+from kernels.intents import INTENTS, NONE, likeliest, pool
 from operators.fuse_affect import FuseAffect
 from operators.fuse_affect import Params as FuseParams
 from operators.payloads import AffectEvent, Consent, Control, Interaction, Observation
-from operators.sense_behaviour import MOST_ACTS, Params, SenseBehaviour
+from operators.sense_behaviour import MAX_BUFFERED, Params, SenseBehaviour
 from streamer.broker import Outgoing
 from streamer.brokers.memory.broker import MemoryBroker
 from streamer.errors import RefusedUseError
@@ -83,7 +83,7 @@ async def test_an_observation_keeps_the_contract_and_says_nothing_of_feelings() 
 
 async def test_each_act_counts_those_before_it_and_three_skips_say_change() -> None:
     first, second, third = await told(await opened(), *(act("skip", at) for at in (0, 2000, 4000)))
-    assert [named(o.intents, 0.0) for o in (first, third)] == [NONE, "change"]
+    assert [likeliest(o.intents, 0.0) for o in (first, third)] == [NONE, "change"]
     assert first.confidence < second.confidence < third.confidence
     assert third.quality == {"acts": 3.0, "span_s": 4.0}
 
@@ -125,9 +125,9 @@ async def test_acts_out_of_reach_are_forgotten_and_memory_is_bounded_whatever_co
     (late,) = await told(operator, act("skip", 60_001))
     assert late.quality["acts"] == 2
     assert operator.needs_from("s1") == Origin("interactions", 0, 30_000)
-    script = [act("skip", 61_000 + n) for n in range(10 * MOST_ACTS)]
-    assert (await told(operator, *script))[-1].quality["acts"] == MOST_ACTS + 1
-    assert operator.needs_from("s1") == script[-MOST_ACTS].origin
+    script = [act("skip", 61_000 + n) for n in range(10 * MAX_BUFFERED)]
+    assert (await told(operator, *script))[-1].quality["acts"] == MAX_BUFFERED + 1
+    assert operator.needs_from("s1") == script[-MAX_BUFFERED].origin
 
 
 async def test_what_comes_too_late_for_the_newest_act_is_not_held_for_it() -> None:
@@ -248,7 +248,7 @@ def observed(modality: str, intents: dict[str, float], at_ms: int, **fields: Any
 
 
 async def fused(*said: tuple[Observation, float]) -> AffectEvent:
-    pieces = tuple(Piece(o, weight, own=True, offset=n) for n, (o, weight) in enumerate(said))
+    pieces = tuple(Piece(o, weight, inside=True, offset=n) for n, (o, weight) in enumerate(said))
     newest = {str(o.modality): o.end_ms for o, _ in said}
     window = Window("s", 0, 2000, True, 2150, 0, pieces, newest, frozenset(), 2000, 7)
     context = Context("fuse_affect", load_settings(), ManualClock(2200), modalities=MODALITIES)
@@ -280,8 +280,8 @@ async def test_a_line_that_asks_nothing_does_not_hush_what_is_done_and_words_win
     loud = await fused(skips, (observed("text", *bye), 1.0))
     assert quiet.intents is not None
     assert loud.intents is not None
-    assert named(quiet.intents, 0.5) == "change"
-    assert named(loud.intents, 0.5) == "leave"
+    assert likeliest(quiet.intents, 0.5) == "change"
+    assert likeliest(loud.intents, 0.5) == "leave"
     assert 0 < loud.intents["change"] < quiet.intents["change"]
 
 
@@ -347,7 +347,7 @@ async def test_killed_between_acts_what_is_new_is_said_as_if_nothing_had_happene
     assert list(first.values()) == whole.said("observations")
     assert len(killed.said("observations")) > len(first)
     assert killed.finals() == whole.finals()
-    assert {named(e.intents, 0.3) for e in whole.finals() if e.intents} >= {"change"}
+    assert {likeliest(e.intents, 0.3) for e in whole.finals() if e.intents} >= {"change"}
     assert all(e.abstained and e.emotions is None for e in whole.finals())
 
 
@@ -371,7 +371,7 @@ async def test_after_a_withdrawal_no_window_says_what_was_asked() -> None:
     after: list[AffectEvent] = []
     for event in evening.said("affect_events"):
         (before if event.window_end_ms <= AT_MS + 3500 else after).append(event)
-    assert any(named(event.intents or {}, 0.3) == "change" for event in before)
+    assert any(likeliest(event.intents or {}, 0.3) == "change" for event in before)
     assert len(after) > 3
     assert {(e.intents is None, e.modalities["behaviour"].state) for e in after} == {(True, "no_consent")}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from operators.consent import Gate
+from operators.consent import ConsentGate
 from operators.payloads import AffectEvent, ChatMessage, Consent, Control, Observation
 from streamer.broker import Outgoing
 from streamer.brokers.memory.broker import MemoryBroker
@@ -54,7 +54,7 @@ class Desk:
             "sense_text", load_settings(context="research"), self.clock, tables=tables, audits=True,
             modalities=MODALITIES,
         )  # fmt: skip
-        self.gate = Gate(self.context, "text")
+        self.gate = ConsentGate(self.context, "text")
         self.gate.open()
         self.tables = Tables(self.broker, {"consents": Consent, "controls": Control}, 4, self.context, self.gate)
         return [r.payload for r in await self.tables.load() if isinstance(r.payload, Observation)]

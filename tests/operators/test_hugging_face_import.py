@@ -14,7 +14,7 @@ import pytest
 from kernels import engines
 from kernels import model_input as framing
 from kernels.face.crop import Square
-from kernels.voice.speech import listen
+from kernels.voice.speech import track_pitch
 from operators.model_import.folder import Wanted, import_model
 from operators.model_import.hugging_face import FAMILIES
 from streamer.errors import ConfigurationError
@@ -69,7 +69,7 @@ def test_a_wav2vec2_hears_pieces_of_any_length_as_transformers_does(folder: Path
     rng = np.random.default_rng(0)
     pieces = [rng.normal(0.01, 0.1, n).astype(np.float32) for n in (16_000, 9600, 48_000, 16_000, 11_111)]
     engine = imported(folder)
-    ours, _ = framing.raw_outputs(engine, framing.voice_framing(engine.spec), [listen(piece) for piece in pieces])
+    ours, _ = framing.raw_outputs(engine, framing.voice_framing(engine.spec), [track_pitch(piece) for piece in pieces])
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = transformers.Wav2Vec2ForSequenceClassification.from_pretrained(folder)
     for piece, said in zip(pieces, ours, strict=True):

@@ -14,7 +14,7 @@ from kernels.calibration import softmax
 from kernels.face.crop import Square
 from kernels.face.jpeg import decode_rgb
 from kernels.vad import vad_of
-from kernels.voice.speech import listen
+from kernels.voice.speech import track_pitch
 from operators import encoders, sense_text
 from operators.fuse_affect import FuseAffect
 from operators.fuse_affect import Params as FuseParams
@@ -103,7 +103,8 @@ def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None
     engine = engines.load("my_voice", threads=1, imported=models)
     how = framing.voice_framing(engine.spec)
     rng = np.random.default_rng(0)
-    pieces = [listen((rng.normal(0, 0.3, n) ** 3).astype(np.float32)) for n in (48_000, 9600, 16_000, 48_000, 9600)]
+    lengths = (48_000, 9600, 16_000, 48_000, 9600)
+    pieces = [track_pitch((rng.normal(0, 0.3, n) ** 3).astype(np.float32)) for n in lengths]
     alone = np.concatenate([framing.read(engine, how, [piece]).emotions for piece in pieces])
     assert framing.read(engine, how, pieces).emotions == pytest.approx(alone, abs=1e-5)
     assert len({tuple(row) for row in alone.round(6).tolist()}) == len(pieces)
@@ -186,8 +187,8 @@ async def test_fusion_divides_out_what_an_import_said_of_its_training_labels(tmp
     await fuser.open()
     assert fuser._priors[spec.id]["happiness"] == 0.5  # noqa: SLF001 - what fusion will use
     (tmp_path / "mine" / "model.json").write_text("{}")
+    context = Context("fuse_affect", load_settings(models=tmp_path), modalities=MODALITIES)
     with pytest.raises(ModelError, match="models/mine/model.json"):
-        context = Context("fuse_affect", load_settings(models=tmp_path), modalities=MODALITIES)
         await FuseAffect(FuseParams(), context).open()
 
 

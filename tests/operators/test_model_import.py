@@ -74,7 +74,7 @@ def test_an_encoder_becomes_a_folder_that_engines_load(family: str, bring: Bring
     assert engine.spec.modality == labelled.FOR[family]
     assert engine.spec.classes.keys() == set(json.loads((TINY / family / "config.json").read_text())["label2id"])
     assert sum(engine.spec.prior.values()) == pytest.approx(1.0, abs=1e-5)
-    assert done.spec in engines.all_specs(imported=tmp_path / "models") or done.spec.where == ""
+    assert done.spec in engines.all_specs(imported=tmp_path / "models") or done.spec.loaded_from == ""
     assert {"model.onnx", "model.json", "card.md"} <= {p.name for p in done.folder.iterdir()}
     assert (done.folder / "tokenizer.json").exists() == (family == "bert")
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["mine"]

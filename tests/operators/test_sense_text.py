@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels import engines
 from kernels.emotions import EMOTIONS
-from kernels.intents import INTENTS, named
+from kernels.intents import INTENTS, likeliest
 from operators.payloads import ChatMessage, Consent, Control, Observation
 from operators.sense_text import Params, SenseText
 from streamer.errors import ModelError, RefusedUseError
@@ -124,7 +124,7 @@ async def test_an_observation_keeps_the_contract() -> None:
 async def test_what_a_line_asks_of_the_session_is_its_most_probable_intent() -> None:
     asked = {"save this song to my list": "save_or_share", "goodbye, see you": "leave", "It rained all day.": "none"}
     read = await told(await opened(), *(said(line, at) for at, line in enumerate(asked)))
-    assert [named(o.intents, 0.0) for o in read] == list(asked.values())
+    assert [likeliest(o.intents, 0.0) for o in read] == list(asked.values())
 
 
 async def test_without_an_intent_model_an_observation_has_no_intents_and_the_same_emotions() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kernels.voice.audio_files import read_audio
 from kernels.voice.log_mel import BANDS
-from kernels.voice.speech import FEATURES, PIECE_FRAMES, listen, stack_pieces, voice_features
+from kernels.voice.speech import FEATURES, PIECE_FRAMES, stack_pieces, track_pitch, voice_features
 from models.voice_affect.recipe.augment import distort
 from models.voice_affect.recipe.corpus import Utterance, labels, split_pieces
 from models.voice_affect.recipe.network import EMBEDDING, Together, Voice
@@ -65,7 +65,7 @@ def pictures(
         for utterance in track(utterances, "listening"):
             samples, rng = cut(read_audio(utterance.path)), np.random.default_rng([11, int(utterance.item[:8], 16)])
             for k, version in enumerate([samples, *(distort(samples, rng) for _ in range(copies))]):
-                made[f"{utterance.item}-{k}"] = voice_features(listen(version)).astype(np.float16)
+                made[f"{utterance.item}-{k}"] = voice_features(track_pitch(version)).astype(np.float16)
         np.savez(cache, **made)  # type: ignore[arg-type]  # the stub knows one keyword
     with np.load(cache) as kept:
         return [[kept[f"{u.item}-{k}"] for k in range(copies + 1)] for u in utterances]

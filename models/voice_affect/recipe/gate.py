@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kernels.calibration import softmax
 from kernels.voice.audio_files import read_audio
 from kernels.voice.log_mel import RATE_HZ
-from kernels.voice.speech import describe_sound, listen, stack_pieces, voice_features
+from kernels.voice.speech import measure_acoustics, stack_pieces, track_pitch, voice_features
 from kernels.voice.trust import CLIPPED, RANGE_DB, SPEECH_S, Table
 from models.figures import Figure
 from models.scores import Score, interval, lead
@@ -212,14 +212,14 @@ def listen_to(data: Path, work: Path, room: Path = FOLDER) -> None:
             svm = machine(taught[others], truth[others])
             for at in np.flatnonzero(speakers == speaker):
                 rng, samples = np.random.default_rng([5, int(at)]), read_audio(german[at].path)
-                pieces = [listen(degrade(samples, condition, rng)) for condition in CONDITIONS.values()]
+                pieces = [track_pitch(degrade(samples, condition, rng)) for condition in CONDITIONS.values()]
                 heard = [voice_features(piece) for piece in pieces]
                 x, mask = (torch.from_numpy(a) for a in stack_pieces(heard))
                 with torch.no_grad():
                     answers = softmax(networks(x, mask)[0].numpy(), temperatures[speaker])
                 scores = svm.decision_function([statistics(one) for one in heard])
                 for name, piece, answer, score in zip(CONDITIONS, pieces, answers, scores, strict=True):
-                    sound, right = describe_sound(piece), [int(v.argmax() == truth[at]) for v in (answer, score)]
+                    sound, right = measure_acoustics(piece), [int(v.argmax() == truth[at]) for v in (answer, score)]
                     quality = f"{speech_seconds(piece.samples):.2f}", f"{sound.range_db:.1f}", f"{sound.clipped:.4f}"
                     rows.writerow([german[at].item[:8], name, *quality, f"{answer.max():.3f}", *right])
 

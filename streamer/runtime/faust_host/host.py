@@ -18,9 +18,9 @@ from streamer.errors import BrokerUnreachableError
 from streamer.operator import Context, Operator
 from streamer.payloads import Refusal
 from streamer.records import Record
-from streamer.runtime.dead_letters import Attempts
+from streamer.runtime.dead_letters import RetryPolicy
 from streamer.runtime.decoding import admit, to_record
-from streamer.runtime.emitting import Outlet
+from streamer.runtime.emitting import Emitter
 from streamer.runtime.faust_host.app import RAW, STOP_S, faust_app, state_table, stopped
 from streamer.runtime.faust_host.state import STATE, State
 from streamer.runtime.reports import Reporter
@@ -54,9 +54,9 @@ class FaustHost:
         self._payloads = {name: topology.topics[name].type for name in spec.reads}
         tables = {name: topology.topics[name].type for name in spec.tables}
         self._tables = Tables(broker, tables, topology.partitions, context, self.operator)
-        self._outlet = Outlet(broker.producer(), spec, context)
+        self._emitter = Emitter(broker.producer(), spec, context)
         self._reporter = Reporter(spec, topology, context)
-        self._attempts = Attempts(spec.on_failure, context)
+        self._retry_policy = RetryPolicy(spec.on_failure, context)
         self._flowing, self._closing, self._broken = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._in_hand = asyncio.Lock()
         self._failure: BaseException | None = None
@@ -64,7 +64,7 @@ class FaustHost:
         self._folder = contextlib.ExitStack()
 
     def close(self) -> None:
-        """Take no more; `run` finishes what is in hand and returns."""
+        """Take no more; `run` finishes the record being processed and returns."""
         self._closing.set()
 
     async def open(self) -> None:
@@ -86,16 +86,16 @@ class FaustHost:
         Raises:
             StreamerError: an output could not be written, or nearly every record fails; the record in hand comes again.
         """
-        chores = asyncio.create_task(self._chores())
+        background = asyncio.create_task(self._background())
         try:
-            await self._app.wait_first(self._closing.wait(), self._broken.wait(), chores)
+            await self._app.wait_first(self._closing.wait(), self._broken.wait(), background)
         finally:
             self._flowing.clear()
-            chores.cancel()
-            await asyncio.gather(chores, return_exceptions=True)
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
             await self.stop()
-        if chores.done() and not chores.cancelled():
-            chores.result()
+        if background.done() and not background.cancelled():
+            background.result()
         if self._failure is not None:
             raise self._failure
         if self._app.crash_reason is not None:  # Faust's own: what an operator raises ends up in `_failure`
@@ -110,7 +110,7 @@ class FaustHost:
         if self._app is not None:
             await stopped(self._app)
         await self._tables.stop()
-        await self._outlet.stop()
+        await self._emitter.stop()
         await self.operator.close()
         self._folder.close()
 
@@ -118,7 +118,7 @@ class FaustHost:
         self._failure, self._in_hand = None, asyncio.Lock()
         self._flowing.clear()
         self._broken.clear()
-        await self._outlet.start()
+        await self._emitter.start()
         await self.operator.open()
         name = f"{self._topology.app}-{self._spec.name}"
         changelog = TopicSpec(f"{name}-{STATE}-changelog", self._topology.partitions, compact=True)
@@ -136,7 +136,7 @@ class FaustHost:
                 f"{self._spec.name} did not join its group at {self._address} within {READY_S:g} s: "
                 "is the Kafka there, and may this user use groups and its topics?"
             ) from None
-        await self._outlet.write(await self._tables.load())
+        await self._emitter.write(await self._tables.load())
         self._flowing.set()
 
     async def _agent(self, stream: Any) -> None:
@@ -163,27 +163,27 @@ class FaustHost:
         record = to_record(taken, self._payloads, self._topology.partitions, self.context)
         metrics.count("read")
         if isinstance(record.payload, Refusal):
-            await self._outlet.write([record])
+            await self._emitter.write([record])
             return
         batch = admit([record], self._spec, self.context)
         if not batch:
             return
         begun_ms = clock.perf_ms()
         metrics.time("wait", [clock.now_ms() - record.kafka_ms])
-        outputs = await self._attempts.run(self.operator.process, batch, _refuse)
+        outputs = await self._retry_policy.run(self.operator.process, batch, _refuse)
         processed_ms = clock.perf_ms()
         metrics.count("processed")
         metrics.time("process", [processed_ms - begun_ms])
         if outputs:
-            await self._outlet.write(outputs)
+            await self._emitter.write(outputs)
             metrics.time("produce", [clock.perf_ms() - processed_ms])
 
-    async def _chores(self) -> None:
-        """Take in what came for the tables, and report each second."""
+    async def _background(self) -> None:
+        """Take in new table records, and report each second."""
         while True:
-            await self._outlet.write(await self._tables.refresh())
+            await self._emitter.write(await self._tables.refresh())
             if self._reporter.is_due():
-                await self._outlet.write(self._reporter.due(self._partitions(), self._lag()))
+                await self._emitter.write(self._reporter.due(self._partitions(), self._lag()))
             await self.context.clock.sleep_ms(TABLES_EVERY_MS)
 
     def _partitions(self) -> list[int]:

@@ -20,10 +20,10 @@ import pytest
 import pytest_asyncio
 
 from kernels.face.jpeg import JpegError
-from kernels.intents import named
+from kernels.intents import likeliest
 from operators import consent as gate
 from operators import fuse_affect, sense_face
-from operators.consent import Gate, Verdict
+from operators.consent import ConsentGate, Verdict
 from operators.payloads import VideoFrame
 from operators.rank_items import RankItems
 from operators.sense_face import SenseFace
@@ -125,7 +125,7 @@ async def duty_acts_say_no_emotion_and_are_taken_back_with_consent(platform: Pla
     skipped_ms = now_ms()
     await platform.processed("interactions", *(done(session, skipped_ms - n) for n in (2, 1, 0)))
     read = await platform.finals(session, lambda finals: any(f.intents for f in finals))
-    assert named(next(f.intents for f in read if f.intents), 0.0) == "change"
+    assert likeliest(next(f.intents for f in read if f.intents), 0.0) == "change"
     await platform.consent(session, modalities=["text"])
     await platform.processed("chat_messages", said(session, now_ms() + 100))
     finals = await platform.finals(session, lambda finals: any(f.emotions for f in finals))
@@ -270,12 +270,12 @@ async def duty_media_and_words_reach_no_other_topic_and_no_log(platform: Platfor
 
 
 def _everything_is_allowed(patch: Patch) -> None:
-    patch.setattr(Gate, "_consented", lambda *_: Verdict(None))
+    patch.setattr(ConsentGate, "_consented", lambda *_: Verdict(None))
 
 
 def _nobody_need_be_told(patch: Patch) -> None:
-    judged = Gate.verdict
-    patch.setattr(Gate, "verdict", lambda self, record: replace(judged(self, record), disclosed=True))
+    judged = ConsentGate.verdict
+    patch.setattr(ConsentGate, "verdict", lambda self, record: replace(judged(self, record), disclosed=True))
 
 
 def _consent_reaches_back(patch: Patch) -> None:
@@ -284,12 +284,12 @@ def _consent_reaches_back(patch: Patch) -> None:
 
 
 def _nothing_is_taken_back(patch: Patch) -> None:
-    patch.setattr(Gate, "_ends", lambda *_: None)
+    patch.setattr(ConsentGate, "_ends", lambda *_: None)
 
 
 def _everybody_is_of_age(patch: Patch) -> None:
-    judged = Gate._consented  # noqa: SLF001 - what is taken out has no public name
-    patch.setattr(Gate, "_consented", lambda self, c: judged(self, msgspec.structs.replace(c, minor=False)))
+    judged = ConsentGate._consented  # noqa: SLF001 - what is taken out has no public name
+    patch.setattr(ConsentGate, "_consented", lambda self, c: judged(self, msgspec.structs.replace(c, minor=False)))
 
 
 def _every_speaker_is_the_user(patch: Patch) -> None:
@@ -297,33 +297,33 @@ def _every_speaker_is_the_user(patch: Patch) -> None:
 
 
 def _every_face_is_the_user(patch: Patch) -> None:
-    look = SenseFace._look  # noqa: SLF001 - what is taken out has no public name
+    look = SenseFace._detect  # noqa: SLF001 - what is taken out has no public name
 
     def looked(self: SenseFace, finder: Any, grey: Any, glance: Any) -> None:
         glance.verdict = replace(glance.verdict, single_subject=False)
         look(self, finder, grey, glance)
 
-    patch.setattr(SenseFace, "_look", looked)
+    patch.setattr(SenseFace, "_detect", looked)
 
 
 def _there_is_no_switch(patch: Patch) -> None:
-    patch.setattr(Gate, "_switched_off", lambda _: False)
+    patch.setattr(ConsentGate, "_switched_off", lambda _: False)
 
 
 def _the_switch_is_forgotten(patch: Patch) -> None:
-    on_control = Gate._on_control  # noqa: SLF001 - what is taken out has no public name
+    on_control = ConsentGate._on_control  # noqa: SLF001 - what is taken out has no public name
 
-    def controlled(self: Gate, record: Any) -> Any:
+    def controlled(self: ConsentGate, record: Any) -> Any:
         outputs = on_control(self, record)
         vars(self)["_on_since_ms"] = 0
         return outputs
 
-    patch.setattr(Gate, "_on_control", controlled)
+    patch.setattr(ConsentGate, "_on_control", controlled)
 
 
 def _every_mode_is_full(patch: Patch) -> None:
-    judged = Gate._consented  # noqa: SLF001 - what is taken out has no public name
-    patch.setattr(Gate, "_consented", lambda self, c: replace(judged(self, c), mode="full"))
+    judged = ConsentGate._consented  # noqa: SLF001 - what is taken out has no public name
+    patch.setattr(ConsentGate, "_consented", lambda self, c: replace(judged(self, c), mode="full"))
 
 
 def _the_ranker_does_not_ask(patch: Patch) -> None:

@@ -14,8 +14,8 @@ from streamer.errors import BrokerUnreachableError, FencedError
 from streamer.records import Origin, Record
 from streamer.runtime.pipeline import Pipeline
 from streamer.runtime.runner import Runner
-from streamer.runtime.transactions import Ledger
-from streamer.runtime.window_operator import written_to
+from streamer.runtime.transactions import PartitionTransactions
+from streamer.runtime.window_operator import written_up_to
 from tests.streamer.runtime.small_world import START, TINY, World, settle, until
 from tests.tiny_operators.payloads import Count
 
@@ -56,11 +56,11 @@ async def test_finals_and_their_place_appear_together(world: World) -> None:
         await settle(pipeline)
     partition = TopicPartition("counts", world.broker.messages("counts")[0].partition)
     place = world.broker._groups["tiny.sum_counts"].places[partition]  # noqa: SLF001 - without joining it
-    assert written_to(place.metadata) == 37, "the record that completes the window ending at 3500 ms"
+    assert written_up_to(place.metadata) == 37, "the record that completes the window ending at 3500 ms"
     await pipeline.runners[0]._commit()  # noqa: SLF001 - as it does each second, with finals or without
     await pipeline.runners[0].flush()
     place = world.broker._groups["tiny.sum_counts"].places[partition]  # noqa: SLF001
-    assert written_to(place.metadata) == 39
+    assert written_up_to(place.metadata) == 39
     assert len(finals(world)) == 7
 
 
@@ -197,7 +197,7 @@ async def test_a_log_that_was_lost_is_read_anew_though_the_group_stood_further(
 async def test_provisionals_do_not_wait_for_transactions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = await world.start("sum_counts")
     slow = asyncio.Event()
-    monkeypatch.setattr("streamer.runtime.emitting.Outlet.transact", lambda *_: slow.wait())
+    monkeypatch.setattr("streamer.runtime.emitting.Emitter.transact", lambda *_: slow.wait())
     for ms in range(0, 1000, 100):
         await count(world, ms)
         await pipeline.runners[0].step(wait_ms=0)
@@ -249,12 +249,12 @@ class Recorder:
 P = TopicPartition("counts", 0)
 
 
-async def _ledger(world: World) -> tuple[Ledger, Recorder]:
+async def _ledger(world: World) -> tuple[PartitionTransactions, Recorder]:
     runner = (await world.start("sum_counts")).runners[0]
     producer = Recorder()
-    ledger = Ledger(producer, P, runner._outlet)  # noqa: SLF001 - the part of a runner that encodes
-    await ledger.open()
-    return ledger, producer
+    transactions = PartitionTransactions(producer, P, runner._emitter)  # noqa: SLF001 - the part of a runner that encodes
+    await transactions.open()
+    return transactions, producer
 
 
 def _final(n: int) -> Record[Any]:
@@ -264,47 +264,47 @@ def _final(n: int) -> Record[Any]:
 
 
 async def test_what_gathers_during_a_transaction_goes_into_the_next_one(world: World) -> None:
-    ledger, producer = await _ledger(world)
+    transactions, producer = await _ledger(world)
     producer.free.clear()
     for n in range(5):
-        await ledger.add([_final(n)], Committed(0, f"T{n}"))
+        await transactions.add([_final(n)], Committed(0, f"T{n}"))
         await asyncio.sleep(0)
     producer.free.set()
-    await ledger.flush()
+    await transactions.flush()
     assert [(len(values), places[P].metadata) for values, places in producer.transactions] == [(1, "T0"), (4, "T4")]
-    await ledger.close()
+    await transactions.close()
 
 
 async def test_a_place_alone_is_written_once(world: World) -> None:
-    ledger, producer = await _ledger(world)
+    transactions, producer = await _ledger(world)
     for metadata in ("T1", "T1", "T2"):
-        await ledger.add((), Committed(0, metadata))
-        await ledger.flush()
+        await transactions.add((), Committed(0, metadata))
+        await transactions.flush()
     assert [places[P].metadata for _, places in producer.transactions] == ["T1", "T2"]
-    await ledger.close()
+    await transactions.close()
 
 
 async def test_a_transaction_that_fails_is_raised_and_nothing_follows_it(world: World) -> None:
-    ledger, producer = await _ledger(world)
+    transactions, producer = await _ledger(world)
     producer.failure = BrokerUnreachableError("gone")
-    await ledger.add([_final(1)], Committed(0, "T1"))
+    await transactions.add([_final(1)], Committed(0, "T1"))
     with pytest.raises(BrokerUnreachableError):
-        await ledger.flush()
+        await transactions.flush()
     producer.failure = None
     with pytest.raises(BrokerUnreachableError):
-        await ledger.add([_final(2)], Committed(0, "T2"))
+        await transactions.add([_final(2)], Committed(0, "T2"))
     assert producer.transactions == []
-    await ledger.close()
+    await transactions.close()
 
 
 async def test_very_many_records_that_wait_hold_up_who_adds_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.runtime.transactions._MANY", 3)
-    ledger, producer = await _ledger(world)
+    monkeypatch.setattr("streamer.runtime.transactions.MAX_QUEUED", 3)
+    transactions, producer = await _ledger(world)
     producer.free.clear()
-    adding = asyncio.create_task(ledger.add([_final(n) for n in range(4)], Committed(0, "T")))
+    adding = asyncio.create_task(transactions.add([_final(n) for n in range(4)], Committed(0, "T")))
     await asyncio.sleep(0.01)
     assert not adding.done()
     producer.free.set()
     await adding
     assert len(producer.transactions) == 1
-    await ledger.close()
+    await transactions.close()

@@ -36,7 +36,7 @@ GROUPS = "tests/streamer/brokers/test_broker_groups.py"
 MUTATIONS = (
     Mutation(
         "T-suppression", "streamer/runtime/window_operator.py",
-        "fresh = record.origin.offset, record.origin.offset > state.written_to",
+        "fresh = record.origin.offset, record.origin.offset > state.written_up_to",
         "fresh = record.origin.offset, True",
         f"{RUNNER}::test_a_worker_that_starts_again_repeats_no_final_and_changes_none",
     ),
@@ -47,12 +47,12 @@ MUTATIONS = (
     ),
     Mutation(
         "fencing before the place is read", "streamer/runtime/runner.py",
-        """            await self._ledgers.open(partition)
+        """            await self._transactions.open(partition)
         if self._windowed is not None:
             committed = await self._consumer.committed(partition)
 """,
         """            committed = await self._consumer.committed(partition)
-            await self._ledgers.open(partition)
+            await self._transactions.open(partition)
         if self._windowed is not None:
 """,
         f"{EXACT}::test_an_owner_is_fenced_before_its_place_is_read",
@@ -75,7 +75,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the place within the transaction", "streamer/runtime/emitting.py",
-        "await producer.commit(places)", "await producer.commit({})",
+        "await producer.commit(offsets)", "await producer.commit({})",
         f"{EXACT}::test_a_crash_at_any_moment_loses_no_final_and_repeats_none",
     ),
     Mutation(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.broker import TopicPartition
-from streamer.errors import BreakerOpenError, ConfigurationError
+from streamer.errors import CircuitOpenError, ConfigurationError
 from streamer.payloads import DeadLetter, LateRecord, encode
 from streamer.runtime.runner import Runner
 from tests.streamer.runtime.small_world import START, TINY, World, settle, until
@@ -97,7 +97,7 @@ async def test_an_operator_that_fails_for_nearly_everything_is_stopped(world: Wo
     pipeline = await world.start()
     for n in range(40):
         await world.say("fall", at_ms=START + n)
-    with pytest.raises(BreakerOpenError, match="stumble: 20 of the last 20 records failed"):
+    with pytest.raises(CircuitOpenError, match="stumble: 20 of the last 20 records failed"):
         await settle(pipeline)
 
 

@@ -103,11 +103,11 @@ def _mean(told: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float]
     return {i: round(sum(p.get(i, 0.0) * w for p, w in told) / total, 6) for i in INTENTS}
 
 
-def _reading(o: Observation, weight: float, priors: Mapping[str, Mapping[str, float]]) -> fusion.Reading:
+def _reading(o: Observation, weight: float, priors: Mapping[str, Mapping[str, float]]) -> fusion.WeightedOutput:
     vad = None
     if o.vad_source == "measured" and None not in (o.valence, o.arousal, o.dominance):
         vad = (o.valence or 0.0, o.arousal or 0.0, o.dominance or 0.0)
-    return fusion.Reading(o.emotions or {}, priors.get(o.model, {}), weight, o.confidence, vad)
+    return fusion.WeightedOutput(o.emotions or {}, priors.get(o.model, {}), weight, o.confidence, vad)
 
 
 def _state(

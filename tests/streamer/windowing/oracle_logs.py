@@ -19,7 +19,7 @@ from operators.payloads import Observation
 from streamer.event_time import Duration
 from streamer.operator import Window
 from streamer.windowing.closing_rule import ClosingRule
-from streamer.windowing.windows import WindowSpec
+from streamer.windowing.window_spec import WindowSpec
 from tests.streamer.windowing.oracle import Entry, Final, Rules
 
 START_MS = 1_000_000
@@ -163,7 +163,7 @@ def spec_of(rules: Rules) -> WindowSpec:
 def as_final(window: Window) -> Final:
     """A window that was closed as the oracle tells of it."""
     assert window.closed_at_ms is not None
-    evidence = tuple((p.offset, p.weight, p.own) for p in window.pieces)
+    evidence = tuple((p.offset, p.weight, p.inside) for p in window.pieces)
     newest: Mapping[str, int] = dict(window.newest_ms)
     return Final(
         window.trigger, window.closed_at_ms, window.session_id, window.start_ms, window.end_ms, evidence,

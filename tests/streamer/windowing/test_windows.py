@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from streamer.event_time import Duration
 from streamer.operator import Window
 from streamer.windowing.closing_rule import ClosingRule
-from streamer.windowing.evidence import fade
-from streamer.windowing.windows import PartitionWindows, WindowSpec
+from streamer.windowing.evidence import decay
+from streamer.windowing.window_spec import WindowSpec
+from streamer.windowing.windows import PartitionWindows
 
 SPEC = WindowSpec(rule=ClosingRule(sparse=frozenset({"text"})))
 HALF_LIFE = {"face": 1000, "voice": 2000, "text": 6000}
@@ -119,9 +120,9 @@ def test_an_event_more_than_max_delay_old_is_never_evidence() -> None:
 
 
 def test_evidence_reaches_five_half_lives_forward_and_never_back() -> None:
-    assert fade(1000, 1000) == 0.5
-    assert fade(5000, 1000) > 0
-    assert fade(5001, 1000) == 0
+    assert decay(1000, 1000) == 0.5
+    assert decay(5000, 1000) > 0
+    assert decay(5001, 1000) == 0
     part = windows()
     closed = feed(part, [(t + 50, Seen("face", t, source_id=str(t))) for t in range(10_000, 20_000, 100)])
     for window in closed:
@@ -147,7 +148,7 @@ def test_a_window_tells_of_a_withdrawal_though_it_closes_after_the_next_word_of_
     part = windows()
     log = [(t + 50, Seen("face", t, absent=True, reason="no_consent")) for t in range(1000, 4000, 250)]
     closed = [*feed(part, log), *finish(part)]
-    assert all([p.payload.absent for p in window.pieces if p.own] for window in closed)
+    assert all([p.payload.absent for p in window.pieces if p.inside] for window in closed)
 
 
 def test_windows_of_several_sessions_close_in_order_of_instant_session_and_end() -> None:

@@ -1,4 +1,4 @@
-"""Shows a board while it fills: a screen that moves where there is a terminal, plain lines where there is none."""
+"""Display a board while it changes: full-screen in a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ from demo.view.board import Board
 from demo.view.lines import Lines
 from demo.view.screen import BANNER, Frame, render
 
-SMALLEST = (72, 20)
+SIZE_MIN = (72, 20)
+"""Columns and rows for the full-screen view."""
 
 
 class View(Protocol):
-    """Something that can be drawn again and again."""
+    """Displays a board; `draw` is called every `every_s` seconds."""
 
     every_s: float
 
     def start(self) -> None:
-        """Take the terminal."""
+        """Prepare the terminal."""
         ...
 
     def draw(self, at_ms: int) -> None:
-        """Show how things stand, `at_ms` from the session's start."""
+        """Display the state, `at_ms` from the session's start."""
         ...
 
     def stop(self) -> None:
-        """Give the terminal back; idempotent."""
+        """Restore the terminal; idempotent."""
         ...
 
 
 def choose_view(board: Board, source: Source, goal: str, footer: str, console: Console | None = None) -> View:
-    """The view that suits where stdout goes."""
+    """Choose the view for stdout (or another console)."""
     console = console or Console()
-    if can_move(console, os.environ):
+    if can_redraw(console, os.environ):
         return ScreenView(console, board, source, goal, footer)
     return LineView(board, source, footer)
 
 
-def can_move(console: Console, environment: Mapping[str, str]) -> bool:
-    """Whether this is a terminal that can redraw, with somebody before it, and large enough."""
+def can_redraw(console: Console, environment: Mapping[str, str]) -> bool:
+    """Whether this is an interactive terminal that can move its cursor and is large enough."""
     if not console.is_terminal or console.is_dumb_terminal or environment.get("CI"):
         return False
-    return console.size.width >= SMALLEST[0] and console.size.height >= SMALLEST[1]
+    return console.size.width >= SIZE_MIN[0] and console.size.height >= SIZE_MIN[1]
 
 
 class ScreenView:
-    """The whole terminal, a few times a second."""
+    """Fills the terminal and redraws it five times a second."""
 
     every_s = 0.2
 
@@ -62,11 +63,11 @@ class ScreenView:
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
     def start(self) -> None:
-        """Switch to the terminal's other screen."""
+        """Switch to the terminal's alternate screen."""
         self._live.start()
 
     def draw(self, at_ms: int) -> None:
-        """Redraw; follows the terminal's size."""
+        """Redraw the screen in the terminal's current size."""
         face, voice = self._source.playing(at_ms)
         length = self._source.length_ms
         at_ms = min(at_ms, length) if length else at_ms
@@ -75,12 +76,12 @@ class ScreenView:
         self._live.update(Group(*render(self._board, frame, size.width, size.height)), refresh=True)
 
     def stop(self) -> None:
-        """Back to the first screen, as it was."""
+        """Switch back to the primary screen."""
         self._live.stop()
 
 
 class LineView:
-    """Lines on stdout."""
+    """Prints lines to stdout."""
 
     every_s = 0.25
 
@@ -88,18 +89,18 @@ class LineView:
         self._lines, self._source, self._footer = Lines(board), source, footer
 
     def start(self) -> None:
-        """Say what will be seen."""
-        self._say(f"{self._source.label}; {BANNER}")
-        self._say(self._footer)
+        """Print what is played."""
+        self._print(f"{self._source.label}; {BANNER}")
+        self._print(self._footer)
 
     def draw(self, at_ms: int) -> None:
-        """Say what is new."""
+        """Print what is new."""
         for line in self._lines.new(at_ms):
-            self._say(line)
+            self._print(line)
 
     def stop(self) -> None:
-        """Nothing to give back."""
+        """There is nothing to restore."""
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
