@@ -76,10 +76,10 @@ class LogMel(msgspec.Struct, frozen=True, tag_field="framing", tag="log_mel"):
 
 
 class Waveform(msgspec.Struct, frozen=True, tag_field="framing", tag="waveform"):
-    """Samples at 16 kHz, brought to mean 0 and variance 1 where `normalised`: (n, samples) float32.
+    """Samples at 16 kHz, scaled to mean 0 and variance 1 if `normalised`: (n, samples) float32.
 
-    Pieces of one length share a batch and nothing is padded: zeros beside a short piece would change what these
-    networks make of it (their first normalisation runs over time), so a piece is run_model as if it were alone.
+    Clips of equal length share a batch and nothing is padded: padding would change a clip's logits, as the first
+    normalisation of these networks runs over time. So a clip's logits don't depend on the other clips.
     """
 
     name: str = "input_values"
@@ -206,7 +206,7 @@ def raw_outputs(
 def emotions(
     spec: ModelSpec, logits: NDArray[np.floating], temperature: float | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the probabilities of the spec's labels (n, labels) and the share on mapped classes (n,) from logits (n, k).
+    """Compute probabilities of the spec's labels (n, labels), and the share on mapped classes (n,), from logits (n, k).
 
     Classes of one label are added; unmapped ones are left out, and the rest is scaled to sum 1.
     """

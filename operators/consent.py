@@ -29,6 +29,8 @@ CONSENT_SOURCE = "consent"
 CLOCKS_DIFFER_MS = 5000
 """How far a broker's clock may differ from this machine's."""
 AUDIT = "audit"
+REVOKING = ("no_consent", "minor", "switched_off")
+"""The reasons of `absent` observations that revoke their modality's earlier evidence."""
 HORIZON_MS = 60_000
 """A withdrawal older than the windows' horizon has no evidence left to revoke."""
 

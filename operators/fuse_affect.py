@@ -9,6 +9,7 @@ import msgspec
 
 from kernels import engines, fusion, intents
 from kernels.emotions import EMOTIONS
+from operators.consent import REVOKING
 from operators.payloads import (
     AffectEvent,
     ModalityReading,
@@ -22,7 +23,6 @@ from streamer.operator import Context, Piece, Window
 
 DECIMALS = 6
 FUSER = "gate@2"
-NOT_ALLOWED = ("no_consent", "minor", "switched_off")
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +68,7 @@ class FuseAffect:
 
     def revokes(self, evidence: Observation) -> bool:
         """An `absent` for want of consent takes back what its modality has said before."""
-        return evidence.absent and evidence.reason in NOT_ALLOWED
+        return evidence.absent and evidence.reason in REVOKING
 
     async def fuse(self, due: Sequence[Window]) -> Sequence[AffectEvent]:
         """One event for each window."""
@@ -125,7 +125,7 @@ class FuseAffect:
     ) -> ModalityReading:
         newest = pieces[-1].payload if pieces else None
         state: ModalityState = "idle"
-        if newest is not None and newest.absent and newest.reason in NOT_ALLOWED:
+        if newest is not None and newest.absent and newest.reason in REVOKING:
             state = "no_consent"
         elif any(not p.payload.absent and p.weight > 0 for p in pieces):
             state = "present"

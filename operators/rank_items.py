@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from kernels.ranking import scoring
-from kernels.ranking.preference import Trait, read_embedding, speaks_for
+from kernels.ranking.preference import ItemFeatures, preference_scores, read_embedding
 from operators.consent import audited, check_context
 from operators.payloads import (
     AffectEvent,
@@ -74,7 +74,7 @@ class RankItems:
         self._params, self._context = params, context
         given = context.tables.get(STATE)
         self._state = SessionState(given if isinstance(given, MutableMapping) else {})
-        self._traits: dict[str, tuple[Item, Trait]] = {}
+        self._features: dict[str, tuple[Item, ItemFeatures]] = {}
         self._swept_ms = 0
         self._last_blend = scoring.Blend(params.policy, params.goal, params.cap, params.session_cap)
         context.runs.models["policy"] = scoring.POLICIES[params.policy]
@@ -267,16 +267,16 @@ class RankItems:
         stored = self._state.get(session_id, Feedback)
         if stored is None or not self._may_use_affect(session_id):
             return [0.0] * len(offered)
-        feedback = [(self._trait(item_id, self._item(item_id)), weight) for _, item_id, weight in stored.given]
-        return speaks_for([self._trait(c.item_id, items[c.item_id]) for c in offered], feedback)
+        feedback = [(self._features_of(item_id, self._item(item_id)), weight) for _, item_id, weight in stored.given]
+        return preference_scores([self._features_of(c.item_id, items[c.item_id]) for c in offered], feedback)
 
-    def _trait(self, item_id: str, item: Item | None) -> Trait:
+    def _features_of(self, item_id: str, item: Item | None) -> ItemFeatures:
         if item is None:
-            return Trait(item_id, frozenset())
-        cached = self._traits.get(item_id)
+            return ItemFeatures(item_id, frozenset())
+        cached = self._features.get(item_id)
         if cached is None or cached[0] is not item:
-            cached = (item, Trait(item_id, frozenset(item.tags), read_embedding(item.embedding)))
-            self._traits[item_id] = cached
+            cached = (item, ItemFeatures(item_id, frozenset(item.tags), read_embedding(item.embedding)))
+            self._features[item_id] = cached
         return cached[1]
 
     def _item(self, item_id: str) -> Item | None:

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import model_input as framing
+from kernels import model_input
 from kernels.engines import Engine
 from kernels.face.crop import Square, crop, quality, trust
 from kernels.face.detection import CascadeDetector, FaceFinder, Track, YunetDetector
 from kernels.face.jpeg import JpegError, decode_grey, decode_rgb, grey_of
 from kernels.vad import vad_of
 from operators.consent import ConsentGate, Verdict
-from operators.encoders import load_framed
+from operators.encoders import load_with_input
 from operators.payloads import MAX_FRAME_BYTES, Observation, VideoFrame
 from streamer.operator import Context
 from streamer.records import Origin, Record
@@ -105,7 +105,7 @@ class SenseFace:
         self._context = context
         self._gate = ConsentGate(context, self.modality, drop=self._drop)
         self._engine: Engine | None = None
-        self._framing: framing.FaceFraming = framing.FaceGreyCrop()
+        self._input: model_input.FaceInput = model_input.FaceGreyCrop()
         self._finder: FaceFinder | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
 
@@ -165,15 +165,15 @@ class SenseFace:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
         cv2.setNumThreads(self._context.settings.threads)
-        self._engine, self._framing = load_framed(self._params.model, self._context, framing.face_framing)
+        self._engine, self._input = load_with_input(self._params.model, self._context, model_input.face_input)
         named = self._params.detector
         detector = CascadeDetector() if named == "cascade" else YunetDetector(Path(named).expanduser())
         self._finder = FaceFinder(detector, min_px=self._params.min_face)
         self._finder.find(np.zeros((240, 320), np.uint8), 0, None)
-        shape = (64, 64, 3) if self._framing.colour else (64, 64)
-        blank = self._framing.cut(np.zeros(shape, np.uint8), Square(0, 0, shape[0]))
+        shape = (64, 64, 3) if self._input.colour else (64, 64)
+        blank = self._input.cut(np.zeros(shape, np.uint8), Square(0, 0, shape[0]))
         for n in (1, 2, 4):
-            framing.read(self._engine, self._framing, [blank] * n)
+            model_input.run_model(self._engine, self._input, [blank] * n)
 
     def _read(self, detections: Sequence[_Detection]) -> _Stages:
         """Decode, detect and encode, filling in the detections; runs in a worker thread, one call at a time."""
@@ -184,7 +184,7 @@ class SenseFace:
         for detection in detections:
             begun = perf_ms()
             try:
-                picture = _decoded(detection.record.payload, colour=self._framing.colour)
+                picture = _decoded(detection.record.payload, colour=self._input.colour)
             except JpegError as error:
                 detection.problem = str(error)
                 continue
@@ -195,9 +195,9 @@ class SenseFace:
         seen = [g for g in detections if g.face is not None]
         if seen:
             begun = perf_ms()
-            reading = framing.read(self._engine, self._framing, [g.framed for g in seen])
+            reading = model_input.run_model(self._engine, self._input, [g.framed for g in seen])
             for row, detection in enumerate(seen):
-                detection.emotions, detection.mapped = reading.emotions[row], float(reading.known[row])
+                detection.emotions, detection.mapped = reading.emotions[row], float(reading.mapped_share[row])
                 if reading.embeddings is not None:
                     detection.embedding = reading.embeddings[row].astype(np.float16)
             stages.encode_ms.extend([perf_ms() - begun] * len(seen))
@@ -205,7 +205,7 @@ class SenseFace:
 
     def _detect(self, finder: FaceFinder, picture: NDArray[np.uint8], detection: _Detection) -> None:
         """Find or follow the face, and crop it where it may be read."""
-        grey = grey_of(picture) if self._framing.colour else picture
+        grey = grey_of(picture) if self._input.colour else picture
         at_ms = detection.record.event_time_ms
         key = (detection.record.key, detection.record.payload.source_id)
         track = finder.find(grey, at_ms, self._tracks.get(key))
@@ -216,7 +216,7 @@ class SenseFace:
                 self._tracks.pop(idle, None)
         if track.square is not None and (track.faces <= 1 or not detection.verdict.single_subject):
             detection.face = crop(grey, track.square)
-            detection.framed = self._framing.cut(picture, track.square) if self._framing.colour else detection.face
+            detection.framed = self._input.cut(picture, track.square) if self._input.colour else detection.face
 
     def _output(self, detection: _Detection) -> Record[Any]:
         """The record to write for a frame that was read."""

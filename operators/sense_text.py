@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from kernels import intents
 from kernels.calibration import softmax
 from kernels.engines import Arrays, Engine, ModelFolderError
-from kernels.model_input import WordPiece, emotions, text_framing
+from kernels.model_input import WordPiece, emotions, text_input
 from kernels.text_tokens import LENGTH_STEP, TextTokens
 from kernels.vad import vad_of
 from operators.consent import ConsentGate
-from operators.encoders import load_encoder, load_framed
+from operators.encoders import load_encoder, load_with_input
 from operators.payloads import ChatMessage, Observation
 from streamer.errors import ModelError
 from streamer.operator import Context
@@ -79,7 +79,7 @@ class SenseText:
         self._context = context
         self._gate = ConsentGate(context, self.modality)
         self._encoder: Engine | None = None
-        self._framing = WordPiece()
+        self._input = WordPiece()
         self._vad: Engine | None = None
         self._intents: Engine | None = None
         self._tokens: TextTokens | None = None
@@ -131,11 +131,11 @@ class SenseText:
         self._encoder = self._vad = self._intents = self._tokens = None
 
     def _load(self) -> None:
-        self._encoder, self._framing = load_framed(self._params.model, self._context, text_framing)
+        self._encoder, self._input = load_with_input(self._params.model, self._context, text_input)
         self._vad = self._load_head("vad_model", self._params.vad_model, self._encoder)
         self._intents = self._load_head("intent_model", self._params.intent_model, self._encoder)
         try:
-            self._tokens = self._framing.tokens(self._encoder.spec.folder, self._params.max_tokens)
+            self._tokens = self._input.tokens(self._encoder.spec.folder, self._params.max_tokens)
         except ModelFolderError as error:
             raise ModelError(str(error)) from error
         # The first message of each width pays for preparing that width: let none of a person's messages be it.
@@ -173,7 +173,7 @@ class SenseText:
         if self._encoder is None or self._tokens is None:
             raise RuntimeError("sense_text was not opened")
         tokens = self._tokens.encode(texts)
-        outputs = self._encoder.infer(self._framing.arrays(tokens))
+        outputs = self._encoder.infer(self._input.arrays(tokens))
         p, mapped = emotions(self._encoder.spec, outputs["logits"])
         if self._vad is None:
             vad = np.array([vad_of(dict(zip(self._encoder.spec.labels, row, strict=True))) for row in p.tolist()])

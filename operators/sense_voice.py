@@ -17,14 +17,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import model_input as framing
+from kernels import model_input
 from kernels.engines import Engine
 from kernels.vad import vad_of
 from kernels.voice.segments import PER_MS, Segment, SegmenterParams, SpeechSegmenter, first_origin_ms
 from kernels.voice.speech import AcousticMeasures, SpeechClip, measure_acoustics, track_pitch
 from kernels.voice.trust import trust
 from operators.consent import ConsentGate, Verdict
-from operators.encoders import load_framed
+from operators.encoders import load_with_input
 from operators.payloads import AudioChunk, Observation
 from streamer.event_time import Duration
 from streamer.operator import Context
@@ -122,7 +122,7 @@ class SenseVoice:
         self._rules = SegmenterParams(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._encoder: Engine | None = None
-        self._framing: framing.VoiceFraming = framing.LogMel()
+        self._input: model_input.VoiceInput = model_input.LogMel()
 
     async def open(self) -> None:
         """Check the declared use and the model's licence, compile the model and warm it up.
@@ -189,7 +189,7 @@ class SenseVoice:
         self._streams.pop(session_id, None)
 
     def _load(self) -> None:
-        self._encoder, self._framing = load_framed(self._params.model, self._context, framing.voice_framing)
+        self._encoder, self._input = load_with_input(self._params.model, self._context, model_input.voice_input)
         warm = track_pitch(np.zeros(self._params.longest * PER_MS, np.float32))
         for n in (1, 2, 4):
             self._infer([warm] * n)
@@ -270,13 +270,13 @@ class SenseVoice:
         """Run the model on segments; probabilities are rounded to 1e-4."""
         assert self._encoder is not None  # noqa: S101 - opened before it hears
         spec = self._encoder.spec
-        reading = framing.read(self._encoder, self._framing, pieces)
+        reading = model_input.run_model(self._encoder, self._input, pieces)
         p = np.round(reading.emotions, 4)
         p /= p.sum(axis=1, keepdims=True)
         embeddings = [None] * len(p) if reading.embeddings is None else list(reading.embeddings.astype("<f2"))
         return [
             _Prediction(dict(zip(spec.labels, row.tolist(), strict=True)), round(float(mapped), 4), embedding)
-            for row, mapped, embedding in zip(p, reading.known, embeddings, strict=True)
+            for row, mapped, embedding in zip(p, reading.mapped_share, embeddings, strict=True)
         ]
 
     def _observation(self, one: _Segment, sound: AcousticMeasures, prediction: _Prediction | None) -> Observation:

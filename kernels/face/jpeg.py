@@ -1,7 +1,7 @@
-"""JPEG bytes in, an upright picture out, grey or in colour, or what is wrong with them.
+"""Decode JPEG bytes to an upright picture, grey or RGB, or raise what is wrong with them.
 
-Nothing is decoded that isn't what it claims: the header is read before the decoder is called, so a small file that
-unfolds into a huge picture costs nothing.
+The header is checked before the decoder is called, so that a small file which expands to a huge picture is refused at
+no cost.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _SCAN = 0xDA
 
 
 class JpegError(ValueError):
-    """These bytes are not the picture they should be; says what is wrong and never quotes them."""
+    """The bytes are not the announced picture; the message states what is wrong and never quotes them."""
 
 
 def decode_grey(data: bytes, *, width: int, height: int, rotation: int = 0) -> NDArray[np.uint8]:
-    """A JPEG to its grey values, uint8 (rows, columns), turned upright.
+    """Decode a JPEG to grey values, uint8 (rows, columns), turned upright.
 
     Args:
-        data: the whole file.
+        data: the full file.
         width: pixels as encoded, before turning.
         height: likewise.
         rotation: the clockwise turn that makes the picture upright: 0, 90, 180 or 270. An EXIF turn is ignored.
 
     Raises:
-        JpegError: not a JPEG, cut short, another size than announced, or larger than 4096 x 4096.
+        JpegError: not a JPEG, truncated, another size than announced, or larger than 4096 x 4096.
     """
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
@@ -41,14 +41,14 @@ def decode_grey(data: bytes, *, width: int, height: int, rotation: int = 0) -> N
 
 
 def decode_rgb(data: bytes, *, width: int, height: int, rotation: int = 0) -> NDArray[np.uint8]:
-    """A JPEG to its red, green and blue values, uint8 (rows, columns, 3), turned upright; else as `decode_grey`."""
+    """Decode a JPEG to RGB values, uint8 (rows, columns, 3), turned upright; else as `decode_grey`."""
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     return np.ascontiguousarray(_decode(data, (width, height), rotation, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (rows, columns, 3) to its grey values (rows, columns), ITU-R BT.601 as in JPEG."""
+    """Convert an RGB picture (rows, columns, 3) to grey (rows, columns), by ITU-R BT.601 as in JPEG."""
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -72,7 +72,7 @@ def _decode(data: bytes, announced: tuple[int, int], rotation: int, how: int) ->
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """A JPEG to its (width, height) in pixels, from its frame header (ITU-T T.81, B.2.2).
+    """Read a JPEG's (width, height) in pixels from its frame header (ITU-T T.81, B.2.2).
 
     Raises:
         JpegError: not a JPEG, or it ends before the header does.

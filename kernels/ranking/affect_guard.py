@@ -1,4 +1,4 @@
-"""What affect may never do: a person who is low is not given more of it. Applied after every policy and learned model.
+"""The affect guard: never promote low-mood items to a person whose mood is low; applied after every policy and model.
 
 The rule: if valence < 0, or sadness + fear + anger > .5, an item whose valence is not at least .1 higher than the
 person's, or whose dominant emotion is one of these three, gets no positive contribution from affect.
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 LOW_EMOTIONS: tuple[str, ...] = ("sadness", "fear", "anger")
 LOW_SHARE = 0.5
 RISE = 0.1
-"""How much higher an item's valence has to be: `item - now`, with `SLACK` for float arithmetic."""
+"""How much higher an item's valence must be than the person's; `SLACK` allows for rounding."""
 SLACK = 1e-9
 
 
 def is_low(valence: float | None, emotions: Mapping[str, float]) -> bool:
-    """A person's valence in [-1, 1] (None: unknown) and emotions (sum to 1) to whether the guard is in force."""
+    """Tell from a person's valence in [-1, 1] (None: unknown) and emotions (sum to 1) whether the guard is in force."""
     share = sum(emotions.get(name, 0.0) for name in LOW_EMOTIONS)
     return share > LOW_SHARE or (valence is not None and valence < 0)
 
@@ -32,13 +32,13 @@ def guard(
     valence: float | None,
     emotions: Mapping[str, float],
 ) -> NDArray[np.float64]:
-    """Affect's contributions to n items in, the same with what the rule forbids set to 0 out; negative ones stay.
+    """Set the contributions that the rule forbids to 0; negative ones are left.
 
     Args:
-        contributions: n, what a policy or model gives each item because of affect.
-        item_valence: n in [-1, 1], NaN where an item's mood is unknown (then it isn't known to be higher either).
+        contributions: n, what a policy or model adds to each item's score for affect.
+        item_valence: n in [-1, 1], NaN where an item's mood is unknown (then it doesn't count as higher).
         item_low: n, whether an item's dominant emotion is one of `LOW_EMOTIONS`.
-        valence: the person's, None where unknown (then no item is known to be higher).
+        valence: the person's, None where unknown (then no item counts as higher).
         emotions: the person's.
     """
     if not is_low(valence, emotions):
@@ -56,7 +56,7 @@ def guard_reference(
     valence: float | None,
     emotions: Mapping[str, float],
 ) -> list[float]:
-    """`guard`, item by item: this one defines correct."""
+    """Compute the same as `guard` item by item: the reference that `guard` is tested against."""
     guarded = []
     for contribution, rises_to, emotion in zip(contributions, item_valence, item_emotion, strict=True):
         higher = rises_to is not None and valence is not None and rises_to - valence >= RISE - SLACK

@@ -1,4 +1,4 @@
-"""What a person did with some items in this session in, how much that speaks for or against others out."""
+"""Score items by a person's feedback on other items of the session."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMBEDDING_WIDTH = 384
-FADE = 0.8
-"""Each newer act weighs an older one down by this factor."""
+DECAY = 0.8
+"""The weight of feedback is multiplied by this for each newer one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trait:
-    """What is compared of an item: its tags, and its embedding at length 1 (float32, 384) where it has one."""
+class ItemFeatures:
+    """What items are compared by: tags, and a unit embedding (float32, 384) where there is one."""
 
     item_id: str
     tags: frozenset[str]
@@ -23,7 +23,7 @@ class Trait:
 
 
 def read_embedding(raw: bytes | None) -> NDArray[np.float32] | None:
-    """384 x float16, little-endian, to float32 at length 1; None for all else (another width, not finite)."""
+    """Read an embedding, 384 x little-endian float16, as a unit vector (float32); None for anything else."""
     if raw is None or len(raw) != 2 * EMBEDDING_WIDTH:
         return None
     vector = np.frombuffer(raw, dtype="<f2").astype(np.float32)
@@ -31,11 +31,11 @@ def read_embedding(raw: bytes | None) -> NDArray[np.float32] | None:
     return vector / np.float32(length) if np.isfinite(length) and length > 0 else None
 
 
-def likeness(a: Trait, b: Trait, centre: NDArray[np.float32] | None = None) -> float:
-    """Two items to [0, 1]: 1 for the same one, else by their embeddings, else by the tags they share (Jaccard).
+def similarity(a: ItemFeatures, b: ItemFeatures, centre: NDArray[np.float32] | None = None) -> float:
+    """Compare two items, in [0, 1]: 1 for the same item, else by their embeddings, else by their tags (Jaccard).
 
-    By embeddings: the cosine of what sets each apart from `centre` (384, None: 0), negative ones as 0. An encoder that
-    was tuned for another purpose puts everything in one corner, and a plain cosine would find all items alike.
+    Embeddings are compared by the cosine of their differences from `centre` (384, None: 0), negative cosines as 0. An
+    encoder that was trained for another purpose maps all items to a small region, where plain cosines are all near 1.
     """
     if a.item_id == b.item_id:
         return 1.0
@@ -47,10 +47,14 @@ def likeness(a: Trait, b: Trait, centre: NDArray[np.float32] | None = None) -> f
     return len(a.tags & b.tags) / len(union) if union else 0.0
 
 
-def speaks_for(items: Sequence[Trait], acts: Sequence[tuple[Trait, float]]) -> list[float]:
-    """Items and acts (oldest first, each an item and a weight in [-1, 1]) to one number in [-1, 1] for each item."""
-    known = [trait.embedding for trait in items if trait.embedding is not None]
-    centre = np.asarray(np.stack(known).mean(axis=0), dtype=np.float32) if known else None
-    faded = [(trait, weight * FADE**age) for age, (trait, weight) in enumerate(reversed(acts))]
-    sums = (sum((weight * likeness(item, trait, centre) for trait, weight in faded), 0.0) for item in items)
+def preference_scores(items: Sequence[ItemFeatures], feedback: Sequence[tuple[ItemFeatures, float]]) -> list[float]:
+    """Score each item in [-1, 1] by its similarity to items with feedback.
+
+    `feedback` is oldest first: an item and a weight in [-1, 1] each. A score is the sum of weight times similarity,
+    with decayed weights, clipped. The centre of similarity is the mean embedding of `items`.
+    """
+    embeddings = [item.embedding for item in items if item.embedding is not None]
+    centre = np.asarray(np.stack(embeddings).mean(axis=0), dtype=np.float32) if embeddings else None
+    decayed = [(other, weight * DECAY**age) for age, (other, weight) in enumerate(reversed(feedback))]
+    sums = (sum((weight * similarity(item, other, centre) for other, weight in decayed), 0.0) for item in items)
     return [min(max(total, -1.0), 1.0) for total in sums]

@@ -1,9 +1,9 @@
-"""Candidates and how a person is doing in, a new order with reasons that add up out. Pure numbers: no clock, no Kafka.
+"""Rank candidates by the platform's score, the person's affect and their feedback, with reasons that sum to the score.
 
-score = base + affect + session, where `base` is the platform's own score scaled to [0, 1] within the list, `affect`
-lies in [0, cap] (so an item passes another only where their bases differ by less than the cap) and `session` within
-+-session_cap. Affect only ever adds, and the guard (kernels/ranking/affect_guard.py) has the last word on it. A goal
-says which moods suit: valence and arousal form the plane of Russell, "A circumplex model of affect", J. Pers. Soc.
+score = base + affect + session, where `base` is the platform's score scaled to [0, 1] within the list, `affect` is in
+[0, cap] (so an item passes another only where their bases differ by less than the cap) and `session`, from feedback, is
+within +-session_cap. Affect only adds, and the affect guard (kernels/ranking/affect_guard.py) is applied last. The goal
+defines which moods match: valence and arousal form the plane of Russell, "A circumplex model of affect", J. Pers. Soc.
 Psychol. 39 (1980).
 """
 
@@ -27,20 +27,20 @@ GOALS: tuple[str, ...] = ("off", "lift", "match", "calm")
 POLICIES: Mapping[str, str] = {"affect": "affect@1", "noop": "noop@1", "shuffle": "shuffle@1"}
 
 LIFT_STEP = 1.0
-"""lift: a rise in valence of this much suits fully; a smaller one in proportion; none, or a fall, not at all."""
+"""lift: a rise in valence of this much matches fully, a smaller one in proportion, none or a fall not at all."""
 LIFT_AROUSAL = 0.1
-"""lift: the arousal that suits best; 1 away from it halves the match."""
+"""lift: the arousal that matches best; 1 away from it halves the match."""
 MATCH_REACH = 1.0
-"""match: items this far away in the valence-arousal plane, or farther, don't suit at all."""
+"""match: items this far away in the valence-arousal plane, or farther, don't match at all."""
 CALM_FULL, CALM_NONE = -0.6, 0.2
-"""calm: arousal at or below the first suits fully, at or above the second not at all, linear between."""
+"""calm: arousal at or below the first matches fully, at or above the second not at all, linear between."""
 CALM_RISE = 0.1
-"""calm: valence has to be above the person's; the match is full from this much on."""
+"""calm: valence must be above the person's; the match is full from this much on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Affect:
-    """How a person is doing: valence, arousal in [-1, 1], emotions that sum to 1, calibrated confidence in [0, 1]."""
+    """A person's estimated affect: valence and arousal in [-1, 1], emotions (sum to 1), confidence in [0, 1]."""
 
     valence: float
     arousal: float
@@ -50,9 +50,9 @@ class Affect:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An item to place: the platform's score (any finite scale), its mood where known, and the platform's rules.
+    """An item to rank: the platform's score (any finite scale), its mood where known, and the platform's rules.
 
-    `pinned_rank` counts from 0. `session` in [-1, 1] is how much what the person did in this session speaks for it.
+    `pinned_rank` counts from 0. `session` in [-1, 1] is its preference score from the session's feedback.
     """
 
     item_id: str
@@ -66,8 +66,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """An item at its new place; ranks count from 0; `score` is the sum of `reasons`."""
+class ScoredItem:
+    """An item with its score, which is the sum of `reasons`, and its rank in base order, from 0."""
 
     item_id: str
     score: float
@@ -77,7 +77,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """How much may move: policy, goal, and the most that affect and the session may add, in parts of the base range."""
+    """Ranking parameters: policy, goal, and the most that affect and feedback add, as shares of the base range."""
 
     policy: str = "affect"
     goal: str = "off"
@@ -87,17 +87,17 @@ class Blend:
 
 def rank(
     candidates: Sequence[Candidate], affect: Affect | None, blend: Blend, *, seed: str = "", primary: str | None = None
-) -> list[Placed]:
-    """Candidates in any order to all of them in their new order.
+) -> list[ScoredItem]:
+    """Rank candidates; returns all of them in their new order.
 
-    Base order is by `base` falling, ties in the order given. Pinned items stand at their rank (a taken one: the next
-    free), the others fill the gaps by score, ties in base order. The primary item (the one the page is about) may rise
-    but never falls below its base rank. Sponsored items get neither affect nor session.
+    Base order is by descending `base`, ties in the order given. Pinned items are at their rank (the next free one if it
+    is taken); the others fill the gaps by score, ties in base order. The primary item (the page's subject) can rise but
+    never falls below its base rank. Sponsored items get neither affect nor session.
 
     Args:
         candidates: without blocked ones, item ids unique.
-        affect: None where there is none that may be used.
-        blend: policy `affect`, `noop` (base order) or `shuffle` (a random order that `seed` alone decides).
+        affect: None where none is usable.
+        blend: policy `affect`, `noop` (base order) or `shuffle` (a random order determined by `seed`).
         seed: the request's id.
         primary: an item id.
 
@@ -108,7 +108,7 @@ def rank(
     if not candidates:
         return []
     by_base = sorted(candidates, key=lambda c: -c.base)
-    base = scaled(np.array([c.base for c in by_base], dtype=np.float64))
+    base = min_max_scaled(np.array([c.base for c in by_base], dtype=np.float64))
     parts: dict[str, Floats]
     if blend.policy == "shuffle":
         parts = {"shuffle": np.array([_draw(seed, c.item_id) for c in by_base])}
@@ -124,17 +124,19 @@ def rank(
         }
     names = list(parts)
     scores = reduce(np.add, parts.values())
-    placed = [
-        Placed(c.item_id, float(scores[i]), i, {n: float(parts[n][i]) for n in names if n == names[0] or parts[n][i]})
+    scored = [
+        ScoredItem(
+            c.item_id, float(scores[i]), i, {n: float(parts[n][i]) for n in names if n == names[0] or parts[n][i]}
+        )
         for i, c in enumerate(by_base)
     ]
-    return arranged(placed, {c.item_id: c.pinned_rank for c in by_base if c.pinned_rank is not None}, primary)
+    return apply_pins(scored, {c.item_id: c.pinned_rank for c in by_base if c.pinned_rank is not None}, primary)
 
 
-def arranged(placed: Sequence[Placed], pins: Mapping[str, int], primary: str | None) -> list[Placed]:
-    """Scored items in base order to their final order, with the platform's pins and the primary item's floor kept."""
-    order = sorted(placed, key=lambda p: -p.score)
-    slots: list[Placed | None] = [None] * len(order)
+def apply_pins(scored: Sequence[ScoredItem], pins: Mapping[str, int], primary: str | None) -> list[ScoredItem]:
+    """Order scored items, given in base order, by score under the pins and the primary item's lowest rank."""
+    order = sorted(scored, key=lambda p: -p.score)
+    slots: list[ScoredItem | None] = [None] * len(order)
     wanted = sorted(((pins[p.item_id], p.base_rank, p) for p in order if p.item_id in pins), key=lambda w: w[:2])
     for rank_, _, item in wanted:
         rest = [i for i in range(len(slots)) if slots[i] is None]
@@ -151,8 +153,8 @@ def arranged(placed: Sequence[Placed], pins: Mapping[str, int], primary: str | N
     return [next(rest_of) if slot is None else slot for slot in slots]
 
 
-def scaled(base: Floats) -> Floats:
-    """Scores (n, any finite scale) to [0, 1] within the list; all equal: .5 each."""
+def min_max_scaled(base: Floats) -> Floats:
+    """Scale scores (n, any finite scale) to [0, 1] within the list; .5 each where all are equal."""
     half = base / 2  # a range beyond float64 would overflow
     low, high = half.min(), half.max()
     if high == low:
@@ -160,8 +162,8 @@ def scaled(base: Floats) -> Floats:
     return np.asarray((half - low) / (high - low), dtype=np.float64)
 
 
-def suits(goal: str, affect: Affect, valence: Floats, arousal: Floats) -> Floats:
-    """Moods of n items (NaN: unknown, suits nothing) to how well each suits the goal now, in [0, 1].
+def goal_match(goal: str, affect: Affect, valence: Floats, arousal: Floats) -> Floats:
+    """Compute how well the moods of n items (NaN: unknown, no match) match the goal now, in [0, 1].
 
     Raises:
         ValueError: an unknown goal.
@@ -184,17 +186,17 @@ def suits(goal: str, affect: Affect, valence: Floats, arousal: Floats) -> Floats
 
 def rank_reference(
     candidates: Sequence[Candidate], affect: Affect | None, blend: Blend, *, seed: str = "", primary: str | None = None
-) -> list[Placed]:
-    """`rank` with plain loops, one item at a time: this one defines correct."""
+) -> list[ScoredItem]:
+    """Compute the same as `rank` with plain loops: the reference that `rank` is tested against."""
     _check(blend)
     by_base = sorted(candidates, key=lambda c: -c.base)
     low = min((c.base / 2 for c in by_base), default=0.0)
     high = max((c.base / 2 for c in by_base), default=0.0)
-    suited = [_cap_times_suits(c, affect, blend) for c in by_base]
+    affect_parts = [_affect_reference(c, affect, blend) for c in by_base]
     if affect is not None:
         moods = [c.valence for c in by_base], [c.emotion for c in by_base]
-        suited = guard_reference(suited, *moods, valence=affect.valence, emotions=affect.emotions)
-    placed = []
+        affect_parts = guard_reference(affect_parts, *moods, valence=affect.valence, emotions=affect.emotions)
+    scored = []
     for i, c in enumerate(by_base):
         base = 0.5 if high == low else (c.base / 2 - low) / (high - low)
         if blend.policy == "shuffle":
@@ -203,13 +205,13 @@ def rank_reference(
             reasons = {"base": base}
             if blend.policy == "affect" and not c.sponsored:
                 session = min(max(c.session, -1.0), 1.0) * blend.session_cap
-                reasons |= {name: part for name, part in (("affect", suited[i]), ("session", session)) if part}
-        placed.append(Placed(c.item_id, reduce(add, reasons.values()), i, reasons))
+                reasons |= {name: part for name, part in (("affect", affect_parts[i]), ("session", session)) if part}
+        scored.append(ScoredItem(c.item_id, reduce(add, reasons.values()), i, reasons))
     pins = {c.item_id: c.pinned_rank for c in by_base if c.pinned_rank is not None}
-    return arranged(placed, pins, primary)
+    return apply_pins(scored, pins, primary)
 
 
-def _cap_times_suits(c: Candidate, affect: Affect | None, blend: Blend) -> float:
+def _affect_reference(c: Candidate, affect: Affect | None, blend: Blend) -> float:
     if affect is None or c.valence is None or c.arousal is None:
         return 0.0
 
@@ -235,12 +237,12 @@ def _affect_part(candidates: Sequence[Candidate], affect: Affect | None, blend: 
     arousal = np.array([np.nan if c.arousal is None else c.arousal for c in candidates], dtype=np.float64)
     low = np.array([c.emotion in LOW_EMOTIONS for c in candidates])
     confidence = min(max(affect.confidence, 0.0), 1.0)
-    part = blend.cap * confidence * suits(blend.goal, affect, valence, arousal)
+    part = blend.cap * confidence * goal_match(blend.goal, affect, valence, arousal)
     return guard(part, valence, low, valence=affect.valence, emotions=affect.emotions)
 
 
 def _draw(seed: str, item_id: str) -> float:
-    """A number in [0, 1) that only the request and the item decide: the same on every machine and re-read."""
+    """Draw a number in [0, 1) determined by request and item: the same on every machine and on replay."""
     digest = hashlib.blake2b(f"{len(seed)}:{seed}:{item_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import model_input as framing
+from kernels import model_input
 from kernels.emotions import EMOTIONS, SEVEN, fold_to_seven
 from kernels.engines import MODELS, ModelSpec, load, read_spec
 from kernels.fusion import WeightedOutput
@@ -117,14 +117,14 @@ def _faces(data: Path, half: Half) -> Items:
     rows = rows[known.plurality[rows] >= 0]
     engine = load("face_affect", threads=1)
     pictures = np.array_split(known.images[rows, None].astype(np.float32), 1 + len(rows) // _BATCH)
-    p, _ = framing.emotions(engine.spec, np.concatenate([engine.infer({"faces": x})["logits"] for x in pictures]))
+    p, _ = model_input.emotions(engine.spec, np.concatenate([engine.infer({"faces": x})["logits"] for x in pictures]))
     return Items(_over_all(p, engine.spec), known.plurality[rows], engine.spec.prior)
 
 
 def _comments(data: Path, half: Half) -> Items:
     held = [c for c in comments.read_half(data, half) if len(c.labels) == 1]
     encoder = Encoder(threads=1)
-    p, _ = framing.emotions(encoder.engine.spec, encoder.outputs([c.text for c in held])["logits"])
+    p, _ = model_input.emotions(encoder.engine.spec, encoder.outputs([c.text for c in held])["logits"])
     fold = np.array([[fold_to_seven({name: 1.0})[seven] for seven in SEVEN] for name in EMOTIONS])
     label = (comments.emotion_targets(held) @ fold).argmax(axis=1)
     return Items(_over_all(p, encoder.engine.spec), label, encoder.engine.spec.prior)
@@ -138,7 +138,8 @@ def _voices(data: Path, half: Half) -> Items:
     p = cross_fitted(logits, truth, speakers)
     kept = np.flatnonzero(np.isin(speakers, np.unique(speakers)[0 if half == "A" else 1 :: 2]))
     label = np.array([SEVEN.index(corpus.LABELS[k]) for k in truth[kept].tolist()])
-    return Items(_over_all(framing.by_label(p[kept], framing.merging(spec)), spec), label, spec.prior)
+    by_label = model_input.by_label(p[kept], model_input.class_label_matrix(spec))
+    return Items(_over_all(by_label, spec), label, spec.prior)
 
 
 def _over_all(p: NDArray[np.floating], spec: ModelSpec) -> Floats:

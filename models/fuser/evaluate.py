@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import model_input as framing
-from kernels import scores
+from kernels import model_input, scores
 from kernels.emotions import SEVEN
 from kernels.vad import vad_of
 from models import figures as stated
@@ -66,7 +65,7 @@ def derived(data: Path) -> list[Figure]:
     """Pearson's r of the VAD that text_affect's emotions stand for, with EmoBank's dev ratings."""
     sentences, encoder = emobank.read(data, "dev"), Encoder(threads=1)
     spec = encoder.engine.spec
-    p, _ = framing.emotions(spec, encoder.outputs(sentences.texts)["logits"])
+    p, _ = model_input.emotions(spec, encoder.outputs(sentences.texts)["logits"])
     guess = np.array([vad_of(dict(zip(spec.labels, row, strict=True))) for row in p.tolist()])
 
     def r(axis: int, rows: NDArray[np.intp]) -> float:

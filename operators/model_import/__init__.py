@@ -1,1 +1,4 @@
-"""Bring your own encoder: an ONNX or a Hugging Face folder in, a model folder like the shipped ones out."""
+"""Import an encoder, an ONNX or Hugging Face folder, as a model folder that the topology can name.
+
+Imports kernels and, of `streamer`, only its contracts: errors, event_time and settings.
+"""

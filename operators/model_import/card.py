@@ -1,4 +1,4 @@
-"""What an import found out in, the model's card.md out: what is known of it, and what nobody here knows."""
+"""Write an imported model's card.md: what the import measured, and what is not known of the model."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernels.engines import ModelSpec
-from operators.model_import.judge import Figures
-from operators.model_import.labelled import Labelled
+from operators.model_import.evaluation import Figures
+from operators.model_import.labelled import LabelledSet
 
 
 @dataclass(slots=True)
 class Findings:
-    """What an import measured; `before` and `after` are on the items that the temperature was fitted on."""
+    """What an import measured.
+
+    `before` and `after` the calibration, on the items that the temperature was fitted on; `test_before` and
+    `test_after` on other items. `unreadable` counts unreadable items by path.
+    """
 
     origin: str
     size_bytes: int
     threads: int = 2
     ms: float = 0.0
     prior_known: bool = False
-    fitted: Labelled | None = None
-    judged: Labelled | None = None
+    calibration_set: LabelledSet | None = None
+    test_set: LabelledSet | None = None
     unreadable: dict[str, int] = field(default_factory=dict)
     before: Figures | None = None
     after: Figures | None = None
@@ -36,11 +40,11 @@ _INPUTS = {
     "waveform": "up to 3 s of speech at 16 kHz{how}",
     "wordpiece": "one text as at most {positions} tokens of its own tokenizer.json; emoji as they are",
 }
-_READERS = {"face": "sense_face", "voice": "sense_voice", "text": "sense_text"}
+_OPERATORS = {"face": "sense_face", "voice": "sense_voice", "text": "sense_text"}
 
 
 def card(spec: ModelSpec, found: Findings) -> str:
-    """A spec and findings to the card."""
+    """Write the card as Markdown."""
     lines = [
         f"# {spec.id}, imported",
         "",
@@ -78,16 +82,16 @@ def card(spec: ModelSpec, found: Findings) -> str:
 
 
 def summary(found: Findings) -> list[str]:
-    """The figures in a few lines, for the terminal."""
+    """Summarise the figures in a few lines, for the terminal."""
     lines = []
-    for told, before, after in (
+    for title, before, after in (
         ("fitted on", found.before, found.after),
         ("judged on", found.test_before, found.test_after),
     ):
         if before is not None and after is not None:
             low, high = after.band
             lines.append(
-                f"{told} {after.n} items: accuracy {after.accuracy:.3f} (always the commonest: {after.floor:.3f}), "
+                f"{title} {after.n} items: accuracy {after.accuracy:.3f} (always the commonest: {after.floor:.3f}), "
                 f"macro-F1 {after.macro_f1:.3f}, ECE {before.ece:.3f} -> {after.ece:.3f} "
                 f"(a perfect calibrator: {low:.3f} to {high:.3f})"
             )
@@ -96,17 +100,17 @@ def summary(found: Findings) -> list[str]:
 
 def _input(spec: ModelSpec) -> str:
     how = ", brought to mean 0 and variance 1" if spec.input.get("normalised") else ", as it is"
-    told = _INPUTS[spec.input["framing"]].format(**{**spec.input, "how": how})
-    return told[0].upper() + told[1:]
+    text = _INPUTS[spec.input["framing"]].format(**{**spec.input, "how": how})
+    return text[0].upper() + text[1:]
 
 
 def _licence(spec: ModelSpec) -> str:
     return {
         "free": "free, as whoever imported it says.",
         "share_alike": "share_alike, as whoever imported it says: what is made from it has to carry the same licence.",
-        "unsettled": f"unsettled. `{_READERS[spec.modality]}` starts with it only in the demo or with "
+        "unsettled": f"unsettled. `{_OPERATORS[spec.modality]}` starts with it only in the demo or with "
         "`STREAMER_ACCEPT_LICENCES=unsettled`.",
-        "non_commercial": f"non_commercial. `{_READERS[spec.modality]}` starts with it only with "
+        "non_commercial": f"non_commercial. `{_OPERATORS[spec.modality]}` starts with it only with "
         "`STREAMER_ACCEPT_LICENCES=non_commercial`.",
     }[spec.licence]
 
@@ -119,7 +123,7 @@ def _prior(spec: ModelSpec, found: Findings) -> str:
 
 
 def _calibration(spec: ModelSpec, found: Findings) -> Sequence[str]:
-    if found.before is None or found.after is None or found.fitted is None:
+    if found.before is None or found.after is None or found.calibration_set is None:
         return ["None: it was imported without `--calibrate`. Its confidence means nothing until it is calibrated."]
     head = [
         "| items | n | accuracy | always the commonest | macro-F1 | NLL | Brier | ECE | 95 % band |",
@@ -136,23 +140,23 @@ def _calibration(spec: ModelSpec, found: Findings) -> Sequence[str]:
         where = "the last two rows are of other items"
     notes = [
         f"One temperature, {spec.temperature:.4f}, with the least cross-entropy on the items of",
-        f"`{found.fitted.path.name}`; {where}.",
+        f"`{found.calibration_set.path.name}`; {where}.",
         "ECE: 10 bins of equal mass; band: where 95 % of perfect calibrators with these confidences have theirs.",
     ]
-    used = [labelled for labelled in (found.fitted, found.judged) if labelled is not None]
-    notes += [f"Of `{one.path.name}` not used: {told}." for one in used if (told := _unused(one, found.unreadable))]
+    used = [one for one in (found.calibration_set, found.test_set) if one is not None]
+    notes += [f"Of `{one.path.name}` not used: {counts}." for one in used if (counts := _unused(one, found.unreadable))]
     return [*head, *rows, "", *notes, "It speaks for items like these, in these shares; elsewhere expect it to be off."]
 
 
-def _unused(labelled: Labelled, unreadable: Mapping[str, int]) -> str:
-    parts = [f"{count} labelled {name}, which it has no class for" for name, count in labelled.left_out.items()]
-    broken = unreadable.get(str(labelled.path), 0)
+def _unused(items: LabelledSet, unreadable: Mapping[str, int]) -> str:
+    parts = [f"{count} labelled {name}, which it has no class for" for name, count in items.left_out.items()]
+    broken = unreadable.get(str(items.path), 0)
     return "; ".join([*parts, *([f"{broken} that can't be read"] if broken else [])])
 
 
-def _row(told: str, f: Figures) -> str:
+def _row(title: str, f: Figures) -> str:
     low, high = f.band
     return (
-        f"| {told} | {f.n} | {f.accuracy:.3f} | {f.floor:.3f} | {f.macro_f1:.3f} | {f.nll:.3f} | {f.brier:.3f} "
+        f"| {title} | {f.n} | {f.accuracy:.3f} | {f.floor:.3f} | {f.macro_f1:.3f} | {f.nll:.3f} | {f.brier:.3f} "
         f"| {f.ece:.3f} | {low:.3f}-{high:.3f} |"
     )

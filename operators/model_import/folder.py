@@ -17,31 +17,30 @@ from typing import Any
 
 import msgspec
 
-from kernels import engines
-from kernels import model_input as framing
+from kernels import engines, model_input
 from kernels.emotions import EMOTIONS
 from kernels.engines import MODELS, Engine, Licence, ModelSpec
-from operators.model_import import hugging_face, judge, signature
+from operators.model_import import hugging_face, evaluation, signature
 from operators.model_import.card import Findings, card, summary
 from operators.model_import.hugging_face import FAMILIES
 from operators.model_import.label_map import classes, parse_labels, read_label_map
-from operators.model_import.labelled import Labelled, find_items, read_items, shared_items
+from operators.model_import.labelled import LabelledSet, find_items, read_items, shared_items
 from operators.model_import.source import Source, find_source
 from streamer.errors import ConfigurationError, Problem
 
 LARGE_BYTES = 100_000_000
 """What GitHub takes as one file, and more than all shipped models together."""
 _USUAL_TOKENS = 64
-"""What `sense_text` asks for where the topology doesn't say."""
-_EDGES = (0.26, 7.9)
+"""What `sense_text` asks for where the topology doesn't report."""
+_TEMPERATURE_BOUNDS = (0.26, 7.9)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_KEPT = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
+_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ImportRequest:
     """What to import, as what, and where to; `labels` and `prior` are written `name=value,name=value`."""
 
     path: Path
@@ -58,7 +57,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedModel:
     """A model folder, and what should be known of it."""
 
     spec: ModelSpec
@@ -69,87 +68,87 @@ class Imported:
 
 
 @dataclass(slots=True)
-class _Asked:
-    """What could be judged before the model was looked into."""
+class _CheckedRequest:
+    """What could be test_set before the model was looked into."""
 
     source: Source
     classes: dict[str, str | None]
     prior: dict[str, float]
-    fitted: Labelled | None
-    judged: Labelled | None
+    calibration_set: LabelledSet | None
+    test_set: LabelledSet | None
 
 
-def import_model(wanted: Wanted, say: Say = lambda _: None) -> Imported:
+def import_model(request: ImportRequest, report: Report = lambda _: None) -> ImportedModel:
     """Check, frame, dry-run, calibrate and describe a model, and write its folder.
 
     Raises:
-        ConfigurationError: all that is wrong with it, or with what was asked for.
+        ConfigurationError: all that is wrong with it, or with what was checked for.
     """
-    asked, problems = _judge_request(wanted)
+    checked, problems = _check_request(request)
     with tempfile.TemporaryDirectory(prefix="streamer-import-") as made:
-        folder = Path(made) / wanted.name
+        folder = Path(made) / request.name
         folder.mkdir()
-        if asked.source.onnx is not None:
-            shutil.copyfile(asked.source.onnx, folder / "model.onnx")
+        if checked.source.onnx is not None:
+            shutil.copyfile(checked.source.onnx, folder / "model.onnx")
         elif not problems:
-            say(f"exporting {wanted.path} to ONNX")
-            problems += _export(asked.source, wanted, folder)
+            report(f"exporting {request.path} to ONNX")
+            problems += _export(checked.source, request, folder)
         spec = None
         if (folder / "model.onnx").exists():
-            spec, more = _describe(wanted, asked, folder)
+            spec, more = _describe(request, checked, folder)
             problems += more
         if problems or spec is None:
-            raise ConfigurationError(f"import of {wanted.path}", problems)
-        return _finish(wanted, asked, spec, folder, say)
+            raise ConfigurationError(f"import of {request.path}", problems)
+        return _finish(request, checked, spec, folder, report)
 
 
-def _judge_request(wanted: Wanted) -> tuple[_Asked, list[Problem]]:
-    if wanted.modality not in FAMILIES:
-        why = f"{wanted.modality!r} is nothing that an encoder reads here: use {', '.join(FAMILIES)}"
+def _check_request(request: ImportRequest) -> tuple[_CheckedRequest, list[Problem]]:
+    if request.modality not in FAMILIES:
+        why = f"{request.modality!r} is nothing that an encoder reads here: use {', '.join(FAMILIES)}"
         raise ConfigurationError("model import", [Problem("--modality", why)])
-    problems = _place_problems(wanted)
-    source, more = find_source(wanted.path, wanted.modality)
+    problems = _destination_problems(request)
+    source, more = find_source(request.path, request.modality)
     problems += more
     given: dict[str, str | None] = {}
-    if wanted.label_map is not None:
+    if request.label_map is not None:
         try:
-            given |= read_label_map(wanted.label_map)
+            given |= read_label_map(request.label_map)
         except ValueError as error:
-            problems.append(Problem("--label-map", f"{wanted.label_map} {error}"))
-    given |= parse_labels(wanted.labels)
-    named, more = classes(source.names, given) if wanted.path.exists() else ({}, [])
+            problems.append(Problem("--label-map", f"{request.label_map} {error}"))
+    given |= parse_labels(request.labels)
+    named, more = classes(source.names, given) if request.path.exists() else ({}, [])
     problems += more
-    prior, more = _read_prior(wanted.prior, {to for to in named.values() if to})
+    prior, more = _read_prior(request.prior, {to for to in named.values() if to})
     problems += more
-    found: list[Labelled | None] = []
-    for option, path in (("--calibrate", wanted.calibrate), ("--test", wanted.test)):
+    found: list[LabelledSet | None] = []
+    for option, path in (("--calibrate", request.calibrate), ("--test", request.test)):
         labelled = None
         if path is not None:
-            labelled, more = find_items(path, wanted.modality, named, option)
+            labelled, more = find_items(path, request.modality, named, option)
             problems += more
         found.append(labelled)
-    fitted, judged = found
-    if judged is not None and wanted.calibrate is None:
-        problems.append(Problem("--test", "needs --calibrate: it judges what was fitted there"))
-    if fitted and judged and (shared := shared_items(fitted, judged)):
-        problems.append(Problem("--test", f"shares {shared} items with --calibrate, byte for byte: judge on others"))
-    return _Asked(source, named, prior, fitted, judged), problems
+    calibration_set, test_set = found
+    if test_set is not None and request.calibrate is None:
+        problems.append(Problem("--test", "needs --calibrate: it judges what was calibration_set there"))
+    if calibration_set and test_set and (shared := shared_items(calibration_set, test_set)):
+        problems.append(Problem("--test", f"shares {shared} items with --calibrate, byte for byte: evaluation on others"))
+    return _CheckedRequest(source, named, prior, calibration_set, test_set), problems
 
 
-def _place_problems(wanted: Wanted) -> list[Problem]:
+def _destination_problems(request: ImportRequest) -> list[Problem]:
     problems = []
-    if not _NAME.fullmatch(wanted.name):
-        problems.append(Problem("--name", f"{wanted.name!r} must be small letters, digits and _, a letter first"))
-    elif (MODELS / wanted.name).exists():
-        problems.append(Problem("--name", f"{wanted.name} is the name of a folder of models/: choose another"))
-    elif wanted.out is not None and (wanted.out / wanted.name).exists():
-        problems.append(Problem("--name", f"{wanted.out / wanted.name} is there already: remove it, or choose another"))
-    if wanted.out is None:
+    if not _NAME.fullmatch(request.name):
+        problems.append(Problem("--name", f"{request.name!r} must be small letters, digits and _, a letter first"))
+    elif (MODELS / request.name).exists():
+        problems.append(Problem("--name", f"{request.name} is the name of a folder of models/: choose another"))
+    elif request.out is not None and (request.out / request.name).exists():
+        problems.append(Problem("--name", f"{request.out / request.name} is there already: remove it, or choose another"))
+    if request.out is None:
         problems.append(
-            Problem("--out", "say where to write it, or set STREAMER_MODELS, the folder of imported models")
+            Problem("--out", "report where to write it, or set STREAMER_MODELS, the folder of imported models")
         )
-    elif wanted.out.exists() and not wanted.out.is_dir():
-        problems.append(Problem("--out", f"{wanted.out} is no folder"))
+    elif request.out.exists() and not request.out.is_dir():
+        problems.append(Problem("--out", f"{request.out} is no folder"))
     return problems
 
 
@@ -168,10 +167,10 @@ def _read_prior(text: str, emotions: set[str]) -> tuple[dict[str, float], list[P
     return {name: round(shares[name] / total, 6) for name in EMOTIONS if name in emotions}, []
 
 
-def _export(source: Source, wanted: Wanted, folder: Path) -> list[Problem]:
+def _export(source: Source, request: ImportRequest, folder: Path) -> list[Problem]:
     try:
         hugging_face.export(source.folder, source.config, folder / "model.onnx")
-        if wanted.modality == "text" and not (source.folder / "tokenizer.json").exists():
+        if request.modality == "text" and not (source.folder / "tokenizer.json").exists():
             hugging_face.write_tokenizer(source.folder, folder / "tokenizer.json")
             source.facts = {"tokenizer": json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))}
     except ValueError as error:
@@ -179,89 +178,89 @@ def _export(source: Source, wanted: Wanted, folder: Path) -> list[Problem]:
     return []
 
 
-def _describe(wanted: Wanted, asked: _Asked, folder: Path) -> tuple[ModelSpec | None, list[Problem]]:
+def _describe(request: ImportRequest, checked: _CheckedRequest, folder: Path) -> tuple[ModelSpec | None, list[Problem]]:
     """A folder with model.onnx to its spec, uncalibrated, and what is wrong with the model's shapes."""
     try:
         found = signature.read_signature(folder / "model.onnx")
     except ValueError as error:
-        return None, [Problem("PATH", f"{wanted.path}: {error}")]
-    framed = signature.frame(found, wanted.modality, asked.source.facts, asked.source.config)
-    problems = framed.problems + signature.output_problems(found, len(asked.classes))
-    if problems or not asked.classes:
+        return None, [Problem("PATH", f"{request.path}: {error}")]
+    input_format = signature.frame(found, request.modality, checked.source.facts, checked.source.config)
+    problems = input_format.problems + signature.output_problems(found, len(checked.classes))
+    if problems or not checked.classes:
         return None, problems
-    labels = [name for name in EMOTIONS if name in asked.classes.values()]
+    labels = [name for name in EMOTIONS if name in checked.classes.values()]
     spec = ModelSpec(
-        name=wanted.name,
+        name=request.name,
         version="",
-        modality=wanted.modality,
+        modality=request.modality,
         labels=labels,
-        classes=asked.classes,
-        prior=asked.prior or {name: round(1 / len(labels), 6) for name in labels},
-        licence=wanted.licence,
-        input=framed.input,
+        classes=checked.classes,
+        prior=checked.prior or {name: round(1 / len(labels), 6) for name in labels},
+        licence=request.licence,
+        input=input_format.input,
         outputs={port.name: " x ".join("n" if n is None else str(n) for n in port.shape) for port in found.outputs},
-        embedding_width=signature.embedding_width(found, wanted.modality),
+        embedding_width=signature.embedding_width(found, request.modality),
         sha256=hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest(),
     )
     return spec, []
 
 
-def _finish(wanted: Wanted, asked: _Asked, spec: ModelSpec, folder: Path, say: Say) -> Imported:
+def _finish(request: ImportRequest, checked: _CheckedRequest, spec: ModelSpec, folder: Path, report: Report) -> ImportedModel:
     """A described model to its finished folder: run, calibrated, with its card and papers."""
-    if wanted.modality == "text" and not (folder / "tokenizer.json").exists():
-        shutil.copyfile(asked.source.folder / "tokenizer.json", folder / "tokenizer.json")
+    if request.modality == "text" and not (folder / "tokenizer.json").exists():
+        shutil.copyfile(checked.source.folder / "tokenizer.json", folder / "tokenizer.json")
     _write_spec(spec, folder)
     size = (folder / "model.onnx").stat().st_size
-    found = Findings(wanted.path.resolve().name, size, wanted.threads, prior_known=bool(asked.prior))
-    say(f"a dry run of {size / 1e6:.1f} MB")
+    found = Findings(request.path.resolve().name, size, request.threads, prior_known=bool(checked.prior))
+    report(f"a dry run of {size / 1e6:.1f} MB")
     try:
-        engine = engines.load(wanted.name, threads=wanted.threads, models=folder.parent)
-        how = _framing(engine.spec)
+        engine = engines.load(request.name, threads=request.threads, models=folder.parent)
+        input_format = _framing(engine.spec)
     except (engines.ModelFolderError, RuntimeError) as error:  # OpenVINO's own, where it can't compile
-        raise ConfigurationError(f"import of {wanted.path}", [Problem("dry run", str(error).strip()[:300])]) from error
-    problems, found.ms = judge.dry_run(engine, how)
+        raise ConfigurationError(f"import of {request.path}", [Problem("dry run", str(error).strip()[:300])]) from error
+    problems, found.ms = evaluation.dry_run(engine, input_format)
     if problems:
-        raise ConfigurationError(f"import of {wanted.path}", problems)
-    spec = msgspec.structs.replace(spec, temperature=_calibrate(engine, how, asked, found, say))
+        raise ConfigurationError(f"import of {request.path}", problems)
+    spec = msgspec.structs.replace(spec, temperature=_calibrate(engine, input_format, checked, found, report))
     spec = msgspec.structs.replace(spec, version=hashlib.sha256(_spec_json(spec)).hexdigest()[:8])
-    found.warnings = [*asked.source.warnings, *_warnings(spec, found)]
+    found.warnings = [*checked.source.warnings, *_warnings(spec, found)]
     _write_spec(spec, folder)
     (folder / "card.md").write_text(card(spec, found), encoding="utf-8")
-    for name in _KEPT:
-        if (asked.source.folder / name).is_file():
-            shutil.copyfile(asked.source.folder / name, folder / name)
-    assert wanted.out is not None  # noqa: S101 - judged at first
-    target = wanted.out / wanted.name
-    wanted.out.mkdir(parents=True, exist_ok=True)
-    partial = wanted.out / f".{wanted.name}.partial"
+    for name in _LICENCE_FILES:
+        if (checked.source.folder / name).is_file():
+            shutil.copyfile(checked.source.folder / name, folder / name)
+    assert request.out is not None  # noqa: S101 - test_set at first
+    target = request.out / request.name
+    request.out.mkdir(parents=True, exist_ok=True)
+    partial = request.out / f".{request.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial)
     partial.rename(target)
-    return Imported(spec, target, summary(found), found.warnings, _usage(spec))
+    return ImportedModel(spec, target, summary(found), found.warnings, _usage(spec))
 
 
-def _calibrate(engine: Engine, how: Any, asked: _Asked, found: Findings, say: Say) -> float:
+def _calibrate(engine: Engine, input_format: Any, checked: _CheckedRequest, found: Findings, report: Report) -> float:
     """The temperature, 1 without labelled items; figures are noted."""
-    if asked.fitted is None:
+    if checked.calibration_set is None:
         return 1.0
     modality = engine.spec.modality
-    say(f"reading {len(asked.fitted.items)} labelled items of {asked.fitted.path}")
-    values, items = read_items(asked.fitted.items, how, modality)
-    if len(items) < len(asked.fitted.items) / 2:
-        told = f"{len(asked.fitted.items) - len(items)} of {len(asked.fitted.items)} items can't be read"
-        raise ConfigurationError(str(asked.fitted.path), [Problem("--calibrate", told)])
-    found.fitted, found.unreadable[str(asked.fitted.path)] = asked.fitted, len(asked.fitted.items) - len(items)
-    logits = judge.run_all(engine, how, values)
-    temperature = round(judge.temperature(engine.spec, logits, items), 4)
-    found.before, found.after = (judge.figures(engine.spec, logits, items, at) for at in (1.0, temperature))
-    if asked.judged is not None:
-        say(f"judging on {len(asked.judged.items)} items of {asked.judged.path}")
-        values, items = read_items(asked.judged.items, how, modality)
+    report(f"reading {len(checked.calibration_set.items)} labelled items of {checked.calibration_set.path}")
+    values, items = read_items(checked.calibration_set.items, input_format, modality)
+    if len(items) < len(checked.calibration_set.items) / 2:
+        told = f"{len(checked.calibration_set.items) - len(items)} of {len(checked.calibration_set.items)} items can't be read"
+        raise ConfigurationError(str(checked.calibration_set.path), [Problem("--calibrate", told)])
+    found.calibration_set, found.unreadable[str(checked.calibration_set.path)] = checked.calibration_set, len(checked.calibration_set.items) - len(items)
+    logits = evaluation.compute_logits(engine, input_format, values)
+    temperature = round(evaluation.temperature(engine.spec, logits, items), 4)
+    found.before, found.after = (evaluation.figures(engine.spec, logits, items, at) for at in (1.0, temperature))
+    if checked.test_set is not None:
+        report(f"judging on {len(checked.test_set.items)} items of {checked.test_set.path}")
+        values, items = read_items(checked.test_set.items, input_format, modality)
         if items:
-            logits = judge.run_all(engine, how, values)
-            found.judged, found.unreadable[str(asked.judged.path)] = asked.judged, len(asked.judged.items) - len(items)
+            logits = evaluation.compute_logits(engine, input_format, values)
+            found.test_set, found.unreadable[str(checked.test_set.path)] = checked.test_set, len(checked.test_set.items) - len(items)
             found.test_before, found.test_after = (
-                judge.figures(engine.spec, logits, items, at) for at in (1.0, temperature)
+                evaluation.figures(engine.spec, logits, items, at) for at in (1.0, temperature)
             )
     return temperature
 
@@ -274,19 +273,19 @@ def _warnings(spec: ModelSpec, found: Findings) -> list[str]:
         warnings.append("not calibrated (no --calibrate): its confidence means nothing")
     elif found.test_after is None:
         warnings.append("its figures are measured on the very items it was calibrated on: give others with --test")
-    if not _EDGES[0] < spec.temperature < _EDGES[1]:
+    if not _TEMPERATURE_BOUNDS[0] < spec.temperature < _TEMPERATURE_BOUNDS[1]:
         warnings.append(f"its temperature, {spec.temperature}, is the outermost that was tried: do its labels fit?")
-    judged = found.test_after or found.after
-    if judged is not None and judged.accuracy <= judged.floor:
+    test_set = found.test_after or found.after
+    if test_set is not None and test_set.accuracy <= test_set.floor:
         warnings.append("it is right no more often than always saying the commonest emotion: do its labels fit?")
-    if judged is not None and judged.ece > judged.band[1]:
+    if test_set is not None and test_set.ece > test_set.band[1]:
         warnings.append(
-            f"still less well calibrated than chance explains: ECE {judged.ece:.3f}, above {judged.band[1]:.3f}"
+            f"still less well calibrated than chance explains: ECE {test_set.ece:.3f}, above {test_set.band[1]:.3f}"
         )
     for path, broken in found.unreadable.items():
         if broken:
             warnings.append(f"{broken} items of {Path(path).name} can't be read and are left out")
-    for labelled in (found.fitted, found.judged):
+    for labelled in (found.calibration_set, found.test_set):
         if labelled is not None and labelled.left_out:
             left = ", ".join(f"{count} {name}" for name, count in labelled.left_out.items())
             warnings.append(f"items of {labelled.path.name} that it has no class for are left out: {left}")
@@ -300,7 +299,7 @@ def _warnings(spec: ModelSpec, found: Findings) -> list[str]:
 
 
 def _usage(spec: ModelSpec) -> str:
-    """What the topology has to say to use a model."""
+    """What the topology has to report to use a model."""
     more = ", vad_model: null, intent_model: null" if spec.modality == "text" else ""
     positions = spec.input.get("positions", _USUAL_TOKENS)
     more += f", max_tokens: {positions}" if positions < _USUAL_TOKENS else ""
@@ -308,7 +307,7 @@ def _usage(spec: ModelSpec) -> str:
 
 
 def _framing(spec: ModelSpec) -> Any:
-    return {"face": framing.face_framing, "voice": framing.voice_framing, "text": framing.text_framing}[spec.modality](
+    return {"face": model_input.face_input, "voice": model_input.voice_input, "text": model_input.text_input}[spec.modality](
         spec
     )
 

@@ -1,4 +1,4 @@
-"""A Hugging Face folder in, an ONNX out: the one file here that needs torch and transformers (extra `train`)."""
+"""Export a Hugging Face folder to ONNX: the only module here that needs torch and transformers (extra `train`)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SAMPLES = 16_000
 
 
 def missing_packages() -> list[str]:
-    """Which of the packages that an export needs are not installed."""
+    """List the packages that an export needs and that are not installed."""
     return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
 def export(folder: Path, config: Mapping[str, Any], out: Path) -> None:
-    """A folder with config.json and weights to an ONNX with dynamic axes and the output `logits`.
+    """Export a folder with config.json and weights to an ONNX with dynamic axes and the output `logits`.
 
-    Only files of the folder are read and no code of it is run; weights are taken from safetensors files or, by torch's
-    loader of tensors alone, from pytorch_model.bin.
+    Only files of the folder are read, and no code of it is run: weights come from safetensors files, or from
+    pytorch_model.bin by torch's loader for tensors only.
 
     Raises:
-        ValueError: transformers can't load it, or torch can't export it; says what it said.
+        ValueError: transformers can't load it, or torch can't export it; with the first line of their message.
     """
     import torch
     import transformers
@@ -45,15 +45,16 @@ def export(folder: Path, config: Mapping[str, Any], out: Path) -> None:
         "text": transformers.AutoModelForSequenceClassification,
     }
     try:
-        model, told = loaders[kind].from_pretrained(
+        model, loading = loaders[kind].from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, attn_implementation="eager",
             output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"transformers can't load it: {_first_line(error)}") from error
-    lost = sorted(told["missing_keys"])
-    if lost:
-        raise ValueError(f"its weights lack {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}: they would be random")  # noqa: PLR2004
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        named = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")  # noqa: PLR2004
+        raise ValueError(f"its weights lack {named}: they would be random")
     names, example, axes = _example(kind, config)
     axes |= {"logits": {0: "n"}}
     wrapped = _only_logits(torch, model.eval().float(), names)
@@ -69,7 +70,7 @@ def export(folder: Path, config: Mapping[str, Any], out: Path) -> None:
 
 
 def write_tokenizer(folder: Path, out: Path) -> None:
-    """A folder without a tokenizer.json but with vocab files to a `tokenizer.json`.
+    """Write the `tokenizer.json` of a folder that has only vocabulary files.
 
     Raises:
         ValueError: transformers can't read its tokenizer.

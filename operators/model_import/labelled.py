@@ -1,7 +1,7 @@
-"""A labelled folder in, its items with their emotions out, ready to be framed; or all that is wrong with it.
+"""Find and read the labelled items that a model is calibrated or tested on, or list all that is wrong with them.
 
-Faces and voices: one folder for each label, with pictures cut to the face, or with recordings. Texts: `*.tsv` files,
-a line for each text: the text, a tab, its label.
+Faces and voices: one folder for each label, with pictures cropped to the face, or with recordings. Texts: `*.tsv`
+files, a line for each text: the text, a tab, its label.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kernels.face.crop import Square
-from kernels.model_input import FaceFraming
+from kernels.model_input import FaceInput
 from kernels.voice.log_mel import RATE_HZ
 from kernels.voice.speech import track_pitch
 from operators.model_import.label_map import emotion_of
@@ -27,27 +27,27 @@ SUFFIXES = {
     "voice": (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"),
 }
 FEWEST = 100
-"""A temperature fitted on fewer is mostly chance, and the band of their ECE wider than any fault it could show."""
+"""A temperature fitted on fewer is mostly noise, and the band of their ECE is wider than any miscalibration."""
 _LONGEST, _SHORTEST = 3 * RATE_HZ, RATE_HZ // 5
 _HEADER = ("text", "label")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file, or a text, and its emotion."""
+    """A file or a text, and its emotion."""
 
     source: Path | str
     emotion: str
 
     def digest(self) -> str:
-        """SHA-256 of what is read, by which an item is known again."""
+        """Return the SHA-256 of the content, to find duplicates."""
         data = self.source.read_bytes() if isinstance(self.source, Path) else self.source.encode()
         return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """Items of a model's own emotions, and how many others by label, which it can't speak of."""
+class LabelledSet:
+    """Items of the emotions that a model predicts, and the number of others by label."""
 
     path: Path
     items: tuple[Item, ...]
@@ -56,8 +56,8 @@ class Labelled:
 
 def find_items(
     path: Path, modality: str, classes: Mapping[str, str | None], option: str
-) -> tuple[Labelled, list[Problem]]:
-    """A labelled folder and a model's class map to its items; and what is wrong, each by its place under `option`."""
+) -> tuple[LabelledSet, list[Problem]]:
+    """Find the items for a model's classes in a labelled folder; problems are reported under `option`."""
     pairs, problems = _texts(path, option) if modality == "text" else _files(path, modality, option)
     emotions: dict[str, str | None] = {}
     for name in dict.fromkeys(name for name, _ in pairs):
@@ -65,42 +65,42 @@ def find_items(
             emotions[name] = emotion_of(name, classes)
         except ValueError as error:
             problems.append(Problem(f"{option} {name}", str(error)))
-    able = set(classes.values()) - {None}
+    mapped = set(classes.values()) - {None}
     items: list[Item] = []
     left_out: Counter[str] = Counter()
     for name, source in pairs:
         emotion = emotions.get(name)
-        if emotion is not None and emotion in able:
+        if emotion is not None and emotion in mapped:
             items.append(Item(source, emotion))
         elif name in emotions:
             left_out[name] += 1
     if not problems and classes:
         problems += _too_few(items, path, option)
-    return Labelled(path, tuple(items), left_out), problems
+    return LabelledSet(path, tuple(items), left_out), problems
 
 
-def shared_items(fitted: Labelled, judged: Labelled) -> int:
-    """How many items of the second are in the first as well, byte for byte."""
-    known = {item.digest() for item in fitted.items}
-    return sum(item.digest() in known for item in judged.items)
+def shared_items(calibration: LabelledSet, test: LabelledSet) -> int:
+    """Count the items of `test` that are in `calibration` too, byte for byte."""
+    digests = {item.digest() for item in calibration.items}
+    return sum(item.digest() in digests for item in test.items)
 
 
-def read_items(items: Sequence[Item], framing: Any, modality: str) -> tuple[list[Any], list[Item]]:
-    """Items to what the framing takes, and those that could be read, in their order."""
+def read_items(items: Sequence[Item], input_format: Any, modality: str) -> tuple[list[Any], list[Item]]:
+    """Read items for an input format; returns their values, and the items that could be read, in the same order."""
     readers: dict[str, Callable[[Item], Any]] = {
-        "face": lambda item: _face(item, framing),
+        "face": lambda item: _face(item, input_format),
         "voice": _voice,
         "text": lambda item: item.source,
     }
     read = [(readers[modality](item), item) for item in items]
-    kept = [(value, item) for value, item in read if value is not None]
-    return [value for value, _ in kept], [item for _, item in kept]
+    readable = [(value, item) for value, item in read if value is not None]
+    return [value for value, _ in readable], [item for _, item in readable]
 
 
 def _too_few(items: Sequence[Item], path: Path, option: str) -> list[Problem]:
     if len(items) < FEWEST:
-        held = f"{path} holds {len(items)} item{'' if len(items) == 1 else 's'} of this model's emotions"
-        return [Problem(option, f"{held}; at least {FEWEST} are needed")]
+        count = f"{path} holds {len(items)} item{'' if len(items) == 1 else 's'} of this model's emotions"
+        return [Problem(option, f"{count}; at least {FEWEST} are needed")]
     if len({item.emotion for item in items}) == 1:
         return [Problem(option, f"all items of {path} are {items[0].emotion}: at least two emotions are needed")]
     return []
@@ -141,21 +141,21 @@ def _texts(path: Path, option: str) -> tuple[list[tuple[str, Path | str]], list[
     return found, problems
 
 
-def _face(item: Item, framing: FaceFraming) -> Any:
+def _face(item: Item, input_format: FaceInput) -> Any:
     import cv2
 
-    how = cv2.IMREAD_COLOR if framing.colour else cv2.IMREAD_GRAYSCALE
-    picture = cv2.imread(str(item.source), how)
+    mode = cv2.IMREAD_COLOR if input_format.colour else cv2.IMREAD_GRAYSCALE
+    picture = cv2.imread(str(item.source), mode)
     if picture is None:
         return None
-    picture = np.ascontiguousarray(picture[..., ::-1]) if framing.colour else picture
+    picture = np.ascontiguousarray(picture[..., ::-1]) if input_format.colour else picture
     height, width = picture.shape[:2]
     side = min(height, width)
-    return framing.cut(picture, Square((width - side) // 2, (height - side) // 2, side))
+    return input_format.cut(picture, Square((width - side) // 2, (height - side) // 2, side))
 
 
 def _voice(item: Item) -> Any:
-    """The last 3 s of what webrtcvad calls speech, as `sense_voice` hears an utterance."""
+    """Read the last 3 s of what webrtcvad takes for speech, the longest segment of `sense_voice`."""
     import av
 
     from kernels.voice.audio_files import read_audio, speech_only

@@ -1,4 +1,4 @@
-"""An ONNX in, its inputs and outputs out; a signature in, how it is framed or all that is wrong out."""
+"""Read an ONNX model's inputs and outputs, and find the input format that fits them, or all that is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOKENS = 512
 
 
 class Port(NamedTuple):
-    """An input or output: None for a dimension that may vary; `kind` is OpenVINO's name of the number type."""
+    """An input or output; a dimension that varies is None, and `kind` is OpenVINO's name of the element type."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -30,24 +30,24 @@ class Port(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What goes into a model and what comes out."""
+    """A model's inputs and outputs."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
 
-class Framed(NamedTuple):
-    """What `input` of model.json says, and what is wrong."""
+class InputFormat(NamedTuple):
+    """The `input` of a model.json, and what is wrong."""
 
     input: dict[str, Any]
     problems: list[Problem]
 
 
 def read_signature(onnx: Path) -> Signature:
-    """An ONNX file to its signature.
+    """Read the signature of an ONNX file.
 
     Raises:
-        ValueError: it is no ONNX, not a whole one, or one with operations that OpenVINO doesn't have.
+        ValueError: it is no ONNX, an incomplete one, or one with operations that OpenVINO doesn't have.
     """
     from openvino.frontend import FrontEndManager
 
@@ -61,17 +61,17 @@ def read_signature(onnx: Path) -> Signature:
     return Signature(tuple(map(_port, model.inputs)), tuple(map(_port, model.outputs)))
 
 
-def frame(signature: Signature, modality: str, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Framed:
-    """A signature, the preprocessor's facts and config.json to the framing that feeds it, or all that is wrong."""
-    how = {"face": _face, "voice": _voice, "text": _text}[modality]
-    framed = how(signature, facts, config)
+def describe_input(signature: Signature, modality: str, facts: Mapping[str, Any], config: Mapping[str, Any]) -> InputFormat:
+    """Find the input format of a signature, by the preprocessor's `facts` and config.json, or all that is wrong."""
+    describe = {"face": _face, "voice": _voice, "text": _text}[modality]
+    found = describe(signature, facts, config)
     fixed = [port for port in signature.inputs if port.shape and port.shape[0] is not None]
-    framed.problems.extend(_varies(port, 0, "batch") for port in fixed)
-    return framed
+    found.problems.extend(_varies(port, 0, "batch") for port in fixed)
+    return found
 
 
 def output_problems(signature: Signature, classes: int) -> list[Problem]:
-    """A signature and how many classes were named to what is wrong with the outputs."""
+    """List what is wrong with the outputs for this number of classes."""
     logits = next((port for port in signature.outputs if port.name == "logits"), None)
     if logits is None:
         listed = ", ".join(map(str, signature.outputs))
@@ -86,85 +86,85 @@ def output_problems(signature: Signature, classes: int) -> list[Problem]:
 
 
 def embedding_width(signature: Signature, modality: str) -> int:
-    """The width of its output `embedding` where that is the one that observations carry; else 0."""
+    """Return the width of the output `embedding` if observations of the modality have that width, else 0."""
     wanted = EMBEDDING_WIDTHS[modality]
     return wanted if any(p.name == "embedding" and p.shape[1:] == (wanted,) for p in signature.outputs) else 0
 
 
-def _face(signature: Signature, facts: Mapping[str, Any], _config: Mapping[str, Any]) -> Framed:
-    framed = Framed({}, [])
-    port = _only(signature, framed, "f32", _IMAGE, "batch x 3 x size x size")
+def _face(signature: Signature, facts: Mapping[str, Any], _config: Mapping[str, Any]) -> InputFormat:
+    found = InputFormat({}, [])
+    port = _only(signature, found, "f32", _IMAGE, "batch x 3 x size x size")
     if port is None:
-        return framed
+        return found
     _batch, channels, *sides = port.shape
     if channels == 1 and sides == [_GREY_SIDE, _GREY_SIDE]:
-        framed.input.update(framing="face_grey_crop", name=port.name, size=_GREY_SIDE)
-        return framed
+        found.input.update(framing="face_grey_crop", name=port.name, size=_GREY_SIDE)
+        return found
     if channels not in (3, None):
-        framed.problems.append(Problem(f"inputs.{port.name}", f"{port} must have 3 channels, or be 1 x 48 x 48"))
+        found.problems.append(Problem(f"inputs.{port.name}", f"{port} must have 3 channels, or be 1 x 48 x 48"))
     if not facts:
         example = '{"size": 224, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}'
         way_out = f"write one beside it that says how its pictures were normalised, such as {example}"
-        framed.problems.append(Problem("preprocessor_config.json", f"is missing: {way_out}"))
-        return framed
+        found.problems.append(Problem("preprocessor_config.json", f"is missing: {way_out}"))
+        return found
     size = _side(facts.get("size"))
     if size is None or any(side not in (None, size) for side in sides):
-        told = f"{facts.get('size')} isn't a square that fits {port}"
-        framed.problems.append(Problem("preprocessor_config.json size", told))
+        problem = f"{facts.get('size')} isn't a square that fits {port}"
+        found.problems.append(Problem("preprocessor_config.json size", problem))
     scale = facts.get("rescale_factor", _BYTE_SCALE) if facts.get("do_rescale", True) else 1.0
     if abs(scale - _BYTE_SCALE) > _BYTE_SCALE / 100:
-        framed.problems.append(Problem("preprocessor_config.json rescale_factor", "must be 1/255"))
+        found.problems.append(Problem("preprocessor_config.json rescale_factor", "must be 1/255"))
     normalised = facts.get("do_normalize", True)
     mean, std = [facts.get(key) for key in ("image_mean", "image_std")] if normalised else ([0.0] * 3, [1.0] * 3)
     for key, value in (("image_mean", mean), ("image_std", std)):
         if not isinstance(value, list) or [isinstance(v, int | float) for v in value] != [True] * 3:
-            framed.problems.append(Problem(f"preprocessor_config.json {key}", "must be three numbers"))
-    framed.input.update(framing="image_rgb", name=port.name, size=size, mean=mean, std=std)
-    return framed
+            found.problems.append(Problem(f"preprocessor_config.json {key}", "must be three numbers"))
+    found.input.update(framing="image_rgb", name=port.name, size=size, mean=mean, std=std)
+    return found
 
 
-def _voice(signature: Signature, facts: Mapping[str, Any], _config: Mapping[str, Any]) -> Framed:
-    framed = Framed({}, [])
+def _voice(signature: Signature, facts: Mapping[str, Any], _config: Mapping[str, Any]) -> InputFormat:
+    found = InputFormat({}, [])
     if {port.name for port in signature.inputs} == {"features", "mask"}:
-        framed.input.update(framing="log_mel", rate_hz=_RATE_HZ)
-        return framed
+        found.input.update(framing="log_mel", rate_hz=_RATE_HZ)
+        return found
     mask = next((port for port in signature.inputs if port.name == "attention_mask"), None)
     rest = Signature(tuple(p for p in signature.inputs if p is not mask), signature.outputs)
-    port = _only(rest, framed, "f32", _ROWS, "batch x samples")
+    port = _only(rest, found, "f32", _ROWS, "batch x samples")
     if port is None:
-        return framed
+        return found
     timed = (port, *([mask] if mask else []))
-    framed.problems.extend(_varies(p, 1, "time") for p in timed if p.shape[1] is not None)
+    found.problems.extend(_varies(p, 1, "time") for p in timed if p.shape[1] is not None)
     if mask and mask.kind != "i64":
-        framed.problems.append(Problem("inputs.attention_mask", f"{mask} must be i64"))
+        found.problems.append(Problem("inputs.attention_mask", f"{mask} must be i64"))
     if not facts:
         example = '{"sampling_rate": 16000, "do_normalize": true}'
         way_out = f"write one beside it that says how its sound was normalised, such as {example}"
-        framed.problems.append(Problem("preprocessor_config.json", f"is missing: {way_out}"))
+        found.problems.append(Problem("preprocessor_config.json", f"is missing: {way_out}"))
     elif facts.get("sampling_rate", _RATE_HZ) != _RATE_HZ:
-        framed.problems.append(Problem("preprocessor_config.json sampling_rate", "must be 16000: chunks are 16 kHz"))
+        found.problems.append(Problem("preprocessor_config.json sampling_rate", "must be 16000: chunks are 16 kHz"))
     normalised = facts.get("do_normalize", True)
-    framed.input.update(framing="waveform", name=port.name, rate_hz=_RATE_HZ, normalised=normalised)
+    found.input.update(framing="waveform", name=port.name, rate_hz=_RATE_HZ, normalised=normalised)
     if mask:
-        framed.input["mask"] = mask.name
-    return framed
+        found.input["mask"] = mask.name
+    return found
 
 
-def _text(signature: Signature, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Framed:
-    framed = Framed({}, [])
+def _text(signature: Signature, facts: Mapping[str, Any], config: Mapping[str, Any]) -> InputFormat:
+    found = InputFormat({}, [])
     names = [port.name for port in signature.inputs]
     if not {"input_ids", "attention_mask"} <= set(names) <= set(TEXT_INPUTS):
         wanted = "input_ids and attention_mask (and perhaps token_type_ids), batch x tokens"
         listed = ", ".join(map(str, signature.inputs))
-        framed.problems.append(Problem("inputs", f"must be {wanted}; there are: {listed}"))
+        found.problems.append(Problem("inputs", f"must be {wanted}; there are: {listed}"))
     for port in signature.inputs:
         if len(port.shape) != _ROWS or port.kind != "i64":
-            framed.problems.append(Problem(f"inputs.{port.name}", f"{port} must be batch x tokens, i64"))
+            found.problems.append(Problem(f"inputs.{port.name}", f"{port} must be batch x tokens, i64"))
         elif port.shape[1] is not None:
-            framed.problems.append(_varies(port, 1, "token"))
+            found.problems.append(_varies(port, 1, "token"))
     tokenizer: Mapping[str, Any] = facts.get("tokenizer", {})
     if not tokenizer:
-        framed.problems.append(Problem("tokenizer.json", "is missing beside it: the model's own words are needed"))
+        found.problems.append(Problem("tokenizer.json", "is missing beside it: the model's own words are needed"))
     padding, vocabulary = tokenizer.get("padding") or {}, tokenizer.get("model") or {}
     pad_id = config.get("pad_token_id", padding.get("pad_id", 0)) or 0
     positions = int(config.get("max_position_embeddings", _TOKENS))
@@ -172,29 +172,29 @@ def _text(signature: Signature, facts: Mapping[str, Any], config: Mapping[str, A
         positions -= pad_id + 1  # their positions count from behind the padding's
     size = len(vocabulary.get("vocab", ()))
     if config.get("vocab_size") and size > config["vocab_size"]:
-        framed.problems.append(Problem("tokenizer.json", f"has {size} words, the model {config['vocab_size']}"))
-    framed.input.update(
+        found.problems.append(Problem("tokenizer.json", f"has {size} words, the model {config['vocab_size']}"))
+    found.input.update(
         framing="wordpiece", tokenizer="tokenizer.json", inputs=names, positions=min(positions, _TOKENS),
         pad_id=pad_id, unknown=_unknown(vocabulary), emoji="as_is",
     )  # fmt: skip
-    return framed
+    return found
 
 
 def _unknown(vocabulary: Mapping[str, Any]) -> str | None:
-    """The token of what can't be spelled, as each of the tokenizers library's models names it."""
+    """Return the unknown token, which each kind of model of the tokenizers library names differently."""
     at = vocabulary.get("unk_id")
     return vocabulary["vocab"][at][0] if at is not None else vocabulary.get("unk_token")
 
 
-def _only(signature: Signature, framed: Framed, kind: str, rank: int, wanted: str) -> Port | None:
-    """Its single input of this type and rank; None, and the problem noted, where there is none or are more."""
+def _only(signature: Signature, found: InputFormat, kind: str, rank: int, wanted: str) -> Port | None:
+    """Return the single input if it has this type and rank, else None with the problem added."""
     if len(signature.inputs) != 1:
         listed = ", ".join(map(str, signature.inputs))
-        framed.problems.append(Problem("inputs", f"must be one, {wanted}; there are: {listed}"))
+        found.problems.append(Problem("inputs", f"must be one, {wanted}; there are: {listed}"))
         return None
     (port,) = signature.inputs
     if len(port.shape) != rank or port.kind != kind:
-        framed.problems.append(Problem(f"inputs.{port.name}", f"{port} must be {wanted}, {kind}"))
+        found.problems.append(Problem(f"inputs.{port.name}", f"{port} must be {wanted}, {kind}"))
         return None
     return port
 

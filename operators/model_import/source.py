@@ -1,4 +1,4 @@
-"""A path in, what lies there out: an ONNX or a Hugging Face folder, with the files beside it that tell its use."""
+"""Find the model at a path, an ONNX or a Hugging Face folder, with the files beside it that describe its use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ INSTALL = "pip install -e '.[train]'"
 
 @dataclass(slots=True)
 class Source:
-    """What is imported: `onnx` is None for a Hugging Face folder, which has to be exported first."""
+    """The model to import: `onnx` is None for a Hugging Face folder, which has to be exported first.
+
+    `config` is its config.json; `facts` is its preprocessor_config.json, or for text {"tokenizer": tokenizer.json}.
+    """
 
     path: Path
     folder: Path
@@ -30,13 +33,13 @@ class Source:
 
     @property
     def names(self) -> list[str] | None:
-        """The names of its classes in the order of its logits, where config.json says them."""
+        """The class names in the order of the logits, None where config.json has none."""
         named = self.config.get("id2label")
         return [str(named[at]) for at in sorted(named, key=int)] if isinstance(named, dict) and named else None
 
 
 def find_source(path: Path, modality: str) -> tuple[Source, list[Problem]]:
-    """A path and what the model is to read to the source, and all that is wrong with it before a look inside."""
+    """Find a model of a modality at a path, and all that is wrong with its files, without opening the weights."""
     problems: list[Problem] = []
     if not path.exists():
         return Source(path, path), [Problem("PATH", f"{path}: no such file or folder")]
@@ -53,13 +56,13 @@ def find_source(path: Path, modality: str) -> tuple[Source, list[Problem]]:
         found.config = {k: v for k, v in found.config.items() if k != "id2label"}
     problems += _family(found, modality)
     if found.config.get("problem_type") == "multi_label_classification":
-        told = "several may hold at once, here exactly one is taken to"
-        found.warnings.append(f"config.json says multi_label_classification: its classes were trained so that {told}")
+        trained = "several may hold at once, here exactly one is taken to"
+        found.warnings.append(f"config.json says multi_label_classification: its classes were trained so that {trained}")
     return found, problems
 
 
 def _family(found: Source, modality: str) -> list[Problem]:
-    """What speaks against a Hugging Face folder; of an ONNX, only that it was made for something else."""
+    """List the problems of a Hugging Face folder; of an ONNX, only a `model_type` of another modality."""
     kind = found.config.get("model_type")
     belongs = next((m for m, types in FAMILIES.items() if kind in types), None)
     if found.onnx is not None:
@@ -74,17 +77,17 @@ def _family(found: Source, modality: str) -> list[Problem]:
     if belongs != modality:
         families = sorted(FAMILIES[modality])
         near = [] if belongs else get_close_matches(str(kind), families, n=1)
-        told = f"{kind} reads {belongs}, not {modality}" if belongs else f"{kind} is no family that is known here"
+        problem = f"{kind} reads {belongs}, not {modality}" if belongs else f"{kind} is no family that is known here"
         nearest = f"; nearest: {near[0]}" if near else ""
-        problems.append(Problem("config.json model_type", f"{told}{nearest}; for {modality}: {', '.join(families)}"))
+        problems.append(Problem("config.json model_type", f"{problem}{nearest}; for {modality}: {', '.join(families)}"))
     heads = found.config.get("architectures") or []
     if heads and not any(str(head).endswith(_HEADS) for head in heads):
         problems.append(Problem("config.json architectures", f"{', '.join(heads)} gives no logits of classes"))
     if not any((found.folder / name).exists() for name in _WEIGHTS):
         problems.append(Problem("PATH", f"{found.path} holds no weights: one of {', '.join(_WEIGHTS)}"))
     if missing := missing_packages():
-        told = f"a Hugging Face folder is exported with {', '.join(missing)}, not installed here"
-        problems.append(Problem("PATH", f"{told}: install the extra train ({INSTALL}), or give an ONNX"))
+        problem = f"a Hugging Face folder is exported with {', '.join(missing)}, not installed here"
+        problems.append(Problem("PATH", f"{problem}: install the extra train ({INSTALL}), or give an ONNX"))
     return problems
 
 
@@ -95,7 +98,7 @@ def _facts(folder: Path, modality: str, problems: list[Problem]) -> dict[str, An
 
 
 def _json(path: Path, problems: list[Problem]) -> dict[str, Any]:
-    """A JSON map beside the model; empty where there is none."""
+    """Read a JSON map beside the model; empty where there is no file."""
     if not path.exists():
         return {}
     try:

@@ -357,7 +357,7 @@ def test_what_a_log_depends_on_has_one_name_in_every_process_and_checkout(chat: 
         "print(fingerprint(Path(sys.argv[1]), load_topology(Path('topology.yaml'))))"
     )
     elsewhere = tmp_path / "elsewhere"
-    left_out = shutil.ignore_patterns(".*", "build", "recordings", "tests")
+    left_out = shutil.ignore_patterns(".*", "build", "tests")
     shutil.copytree(ROOT, elsewhere, ignore=left_out)
     names = set()
     for seed, where in (("0", ROOT), ("1", ROOT), ("2", ROOT), ("3", elsewhere)):

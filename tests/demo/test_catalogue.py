@@ -5,7 +5,7 @@ from __future__ import annotations
 from demo.catalogue.items import read_catalogue, read_titles
 from demo.catalogue.make import make_items
 from kernels.emotions import EMOTIONS
-from kernels.ranking.preference import Trait, read_embedding, speaks_for
+from kernels.ranking.preference import ItemFeatures, preference_scores, read_embedding
 from operators.payloads import Item
 from streamer.payloads import decode, encode
 
@@ -34,7 +34,8 @@ def test_the_catalogue_is_what_its_parts_make() -> None:
 
 
 def test_what_resembles_a_liked_item_in_the_catalogue_is_of_its_kind() -> None:
-    traits = [Trait(i.item_id, frozenset(i.tags), read_embedding(i.embedding)) for i in read_catalogue(NOW)]
-    liked = next(t for t in traits if t.item_id == "music-slow-river")
-    nearest = sorted(zip(speaks_for(traits, [(liked, 1.0)]), traits, strict=True), key=lambda pair: -pair[0])[:8]
+    features = [ItemFeatures(i.item_id, frozenset(i.tags), read_embedding(i.embedding)) for i in read_catalogue(NOW)]
+    liked = next(t for t in features if t.item_id == "music-slow-river")
+    scores = preference_scores(features, [(liked, 1.0)])
+    nearest = sorted(zip(scores, features, strict=True), key=lambda pair: -pair[0])[:8]
     assert sum("slow-river" in t.item_id or "music" in t.tags or "quiet" in t.tags for _, t in nearest) >= 6

@@ -1,4 +1,4 @@
-"""What a person did with some items, and what that says of others."""
+"""Feedback on some items scores others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from kernels.ranking.preference import Trait, likeness, read_embedding, speaks_for
+from kernels.ranking.preference import ItemFeatures, preference_scores, read_embedding, similarity
 
 
 def vector(*values: float) -> bytes:
@@ -19,19 +19,19 @@ def test_a_useless_embedding_is_no_embedding(raw: bytes | None) -> None:
     assert read_embedding(raw) is None
 
 
-def test_likeness_is_by_embedding_else_by_tags() -> None:
-    def trait(name: str, tags: Sequence[str], raw: bytes | None = None) -> Trait:
-        return Trait(name, frozenset(tags), read_embedding(raw))
+def test_similarity_is_by_embedding_else_by_tags() -> None:
+    def item(name: str, tags: Sequence[str], raw: bytes | None = None) -> ItemFeatures:
+        return ItemFeatures(name, frozenset(tags), read_embedding(raw))
 
-    a, b = trait("a", ["x", "y"], vector(1, 0)), trait("b", ["y"], vector(1, 1))
-    assert likeness(a, b) == pytest.approx(2**-0.5, abs=1e-3)
-    assert likeness(a, b, np.array([1.0, 0.0] + [0.0] * 382, dtype=np.float32)) == 0.0
-    assert likeness(a, trait("c", ["y"])) == pytest.approx(0.5)
-    assert likeness(a, trait("a", [])) == 1.0
-    assert likeness(trait("d", []), trait("e", [])) == 0.0
+    a, b = item("a", ["x", "y"], vector(1, 0)), item("b", ["y"], vector(1, 1))
+    assert similarity(a, b) == pytest.approx(2**-0.5, abs=1e-3)
+    assert similarity(a, b, np.array([1.0, 0.0] + [0.0] * 382, dtype=np.float32)) == 0.0
+    assert similarity(a, item("c", ["y"])) == pytest.approx(0.5)
+    assert similarity(a, item("a", [])) == 1.0
+    assert similarity(item("d", []), item("e", [])) == 0.0
 
 
-def test_newer_acts_weigh_more_and_the_sum_stays_within_1() -> None:
-    a, b = Trait("a", frozenset()), Trait("b", frozenset())
-    assert speaks_for([a, b], [(a, 1.0), (b, 1.0)]) == pytest.approx([0.8, 1.0])
-    assert speaks_for([a], [(a, 1.0)] * 9) == [1.0]
+def test_newer_feedback_weighs_more_and_the_sum_stays_within_1() -> None:
+    a, b = ItemFeatures("a", frozenset()), ItemFeatures("b", frozenset())
+    assert preference_scores([a, b], [(a, 1.0), (b, 1.0)]) == pytest.approx([0.8, 1.0])
+    assert preference_scores([a], [(a, 1.0)] * 9) == [1.0]

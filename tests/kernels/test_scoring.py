@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from kernels.emotions import EMOTIONS
 from kernels.ranking.affect_guard import LOW_EMOTIONS, guard, guard_reference, is_low
-from kernels.ranking.scoring import GOALS, POLICIES, Affect, Blend, Candidate, Placed, rank, rank_reference, suits
+from kernels.ranking.scoring import (
+    GOALS,
+    POLICIES,
+    Affect,
+    Blend,
+    Candidate,
+    ScoredItem,
+    goal_match,
+    rank,
+    rank_reference,
+)
 
 unit = st.floats(-1, 1, allow_nan=False)
 scores = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 1.0, 1e308, -1e308])
@@ -49,7 +59,7 @@ def blends(draw: st.DrawFn) -> Blend:
     return Blend(draw(st.sampled_from(list(POLICIES))), draw(st.sampled_from(GOALS)), draw(caps), draw(caps))
 
 
-def ids(placed: Sequence[Placed]) -> list[str]:
+def ids(placed: Sequence[ScoredItem]) -> list[str]:
     return [p.item_id for p in placed]
 
 
@@ -145,13 +155,13 @@ def test_a_tense_item_gains_for_a_person_who_is_well_and_wants_a_match() -> None
 
 def test_lift_prefers_higher_valence_and_moderate_arousal() -> None:
     valence, arousal = np.array([-0.6, -0.4, 0.0, 0.0, np.nan]), np.array([0.1, 0.1, 0.1, 1.0, 0.1])
-    match = suits("lift", feeling(-0.5), valence, arousal)
+    match = goal_match("lift", feeling(-0.5), valence, arousal)
     assert match.tolist() == pytest.approx([0.0, 0.1, 0.5, 0.275, 0.0])
 
 
 def test_calm_prefers_low_arousal_and_never_lower_valence() -> None:
     valence, arousal = np.array([0.3, 0.3, 0.1, 0.25]), np.array([-0.7, 0.3, -0.7, -0.7])
-    assert suits("calm", feeling(0.2), valence, arousal).tolist() == pytest.approx([1.0, 0.0, 0.0, 0.5])
+    assert goal_match("calm", feeling(0.2), valence, arousal).tolist() == pytest.approx([1.0, 0.0, 0.0, 0.5])
 
 
 def test_goal_off_is_the_base_order() -> None:

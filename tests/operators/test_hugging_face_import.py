@@ -1,5 +1,6 @@
-"""A Hugging Face folder says the same as transformers does, once imported. Needs the extra `train`; see pyproject.toml.
+"""An imported Hugging Face folder gives the same logits as transformers does.
 
+Needs the extra `train`, see pyproject.toml:
 `pip install -e '.[dev,train]' && python -m pytest -m train`
 """
 
@@ -11,8 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kernels import engines
-from kernels import model_input as framing
+from kernels import engines, model_input
 from kernels.face.crop import Square
 from kernels.voice.speech import track_pitch
 from operators.model_import.folder import Wanted, import_model
@@ -51,8 +51,8 @@ def test_a_vit_reads_a_picture_as_transformers_does(folder: Path) -> None:
 
     picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8), (0, 0), 3)
     engine = imported(folder)
-    how = framing.face_framing(engine.spec)
-    ours, _ = framing.raw_outputs(engine, how, [how.cut(picture, Square(0, 0, 40))] * 3)
+    input_format = model_input.face_input(engine.spec)
+    ours, _ = model_input.raw_outputs(engine, input_format, [input_format.cut(picture, Square(0, 0, 40))] * 3)
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
@@ -62,20 +62,21 @@ def test_a_vit_reads_a_picture_as_transformers_does(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["wav2vec2"], indirect=True)
-def test_a_wav2vec2_hears_pieces_of_any_length_as_transformers_does(folder: Path) -> None:
+def test_a_wav2vec2_reads_clips_of_any_length_as_transformers_does(folder: Path) -> None:
     import torch
     import transformers
 
     rng = np.random.default_rng(0)
     pieces = [rng.normal(0.01, 0.1, n).astype(np.float32) for n in (16_000, 9600, 48_000, 16_000, 11_111)]
     engine = imported(folder)
-    ours, _ = framing.raw_outputs(engine, framing.voice_framing(engine.spec), [track_pitch(piece) for piece in pieces])
+    clips = [track_pitch(piece) for piece in pieces]
+    ours, _ = model_input.raw_outputs(engine, model_input.voice_input(engine.spec), clips)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = transformers.Wav2Vec2ForSequenceClassification.from_pretrained(folder)
-    for piece, said in zip(pieces, ours, strict=True):
+    for piece, logits in zip(pieces, ours, strict=True):
         values = extractor(piece, sampling_rate=16_000, return_tensors="pt")["input_values"]
         with torch.no_grad():
-            assert said == pytest.approx(model(values).logits.numpy()[0], abs=1e-3)
+            assert logits == pytest.approx(model(values).logits.numpy()[0], abs=1e-3)
 
 
 @pytest.mark.parametrize("folder", ["bert"], indirect=True)
@@ -86,8 +87,8 @@ def test_a_bert_reads_lines_as_transformers_does(folder: Path) -> None:
     lines = ["I love this night!", "no", "so angry and alone 😀 at home, at work, and so on and on"]
     (folder / "tokenizer.json").unlink()  # an older folder has only its vocabulary
     engine = imported(folder)
-    how = framing.text_framing(engine.spec)
-    ours = engine.infer(how.arrays(how.tokens(engine.spec.folder, 64).encode(lines)))["logits"]
+    input_format = model_input.text_input(engine.spec)
+    ours = engine.infer(input_format.arrays(input_format.tokens(engine.spec.folder, 64).encode(lines)))["logits"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.BertForSequenceClassification.from_pretrained(folder)
     with torch.no_grad():
@@ -149,7 +150,7 @@ def test_every_family_that_is_named_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("family", RELATIVES)
-def test_the_relatives_say_what_transformers_says(family: str, tmp_path: Path) -> None:
+def test_the_relatives_give_the_logits_of_transformers(family: str, tmp_path: Path) -> None:
     import torch
     import transformers
 
@@ -168,7 +169,8 @@ def test_the_relatives_say_what_transformers_says(family: str, tmp_path: Path) -
     rng = np.random.default_rng(0)
     inputs: dict[str, Any]
     if modality == "text":
-        tokens = framing.text_framing(engine.spec).tokens(engine.spec.folder, 32).encode(["happy", "I love this night"])
+        tokenizer = model_input.text_input(engine.spec).tokens(engine.spec.folder, 32)
+        tokens = tokenizer.encode(["happy", "I love this night"])
         inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
     elif modality == "voice":
         inputs = {"input_values": rng.normal(size=(2, 12_345)).astype(np.float32)}

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import engines
-from kernels import model_input as framing
+from kernels import engines, model_input
 from kernels.calibration import softmax
 from kernels.face.crop import Square
 from kernels.face.jpeg import decode_rgb
@@ -51,8 +50,8 @@ def combined(logits: Any, spec: engines.ModelSpec) -> tuple[dict[str, float], fl
     """Scores to p of each emotion and the share that has one, the plain way."""
     p = dict(zip(spec.classes, softmax(logits, spec.temperature).tolist(), strict=True))
     by_emotion = {label: sum(p[name] for name, to in spec.classes.items() if to == label) for label in spec.labels}
-    known = sum(by_emotion.values())
-    return {label: value / known for label, value in by_emotion.items()}, known
+    mapped_share = sum(by_emotion.values())
+    return {label: value / mapped_share for label, value in by_emotion.items()}, mapped_share
 
 
 async def test_a_vit_reads_faces_in_colour_where_they_are_found(models: Path) -> None:
@@ -62,17 +61,17 @@ async def test_a_vit_reads_faces_in_colour_where_they_are_found(models: Path) ->
     (o,) = await test_sense_face.seen(operator, frame)
     assert isinstance(o, Observation)
     engine = engines.load("my_face", threads=1, imported=models)
-    how = framing.face_framing(engine.spec)
+    input_format = model_input.face_input(engine.spec)
     assert o.box is not None
     box = operator._tracks["s1", "camera"].square  # noqa: SLF001 - the observation's box is rounded
     assert box is not None
     assert Square(*o.box[:3]).overlap(box) > 0.99
     picture = decode_rgb(frame.payload.data, width=320, height=240)
-    logits, embeddings = framing.raw_outputs(engine, how, [how.cut(picture, box)])
-    p, known = combined(logits[0], engine.spec)
+    logits, embeddings = model_input.raw_outputs(engine, input_format, [input_format.cut(picture, box)])
+    p, mapped_share = combined(logits[0], engine.spec)
     assert o.emotions == pytest.approx(p, abs=1e-5)
-    assert o.quality["known"] == pytest.approx(known, abs=1e-4)
-    assert 1 / 7 <= o.confidence <= max(p.values()) * known + 1 / 7
+    assert o.quality["known"] == pytest.approx(mapped_share, abs=1e-4)
+    assert 1 / 7 <= o.confidence <= max(p.values()) * mapped_share + 1 / 7
     assert (o.model, embeddings, o.vad_source) == (engine.spec.id, None, "derived")
 
 
@@ -101,12 +100,12 @@ async def test_a_wav2vec2_hears_the_utterance_however_it_was_cut(models: Path) -
 
 def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None:
     engine = engines.load("my_voice", threads=1, imported=models)
-    how = framing.voice_framing(engine.spec)
+    input_format = model_input.voice_input(engine.spec)
     rng = np.random.default_rng(0)
     lengths = (48_000, 9600, 16_000, 48_000, 9600)
     pieces = [track_pitch((rng.normal(0, 0.3, n) ** 3).astype(np.float32)) for n in lengths]
-    alone = np.concatenate([framing.read(engine, how, [piece]).emotions for piece in pieces])
-    assert framing.read(engine, how, pieces).emotions == pytest.approx(alone, abs=1e-5)
+    alone = np.concatenate([model_input.run_model(engine, input_format, [piece]).emotions for piece in pieces])
+    assert model_input.run_model(engine, input_format, pieces).emotions == pytest.approx(alone, abs=1e-5)
     assert len({tuple(row) for row in alone.round(6).tolist()}) == len(pieces)
 
 
@@ -131,11 +130,11 @@ async def test_a_bert_reads_messages_with_vad_derived_from_its_emotions(models: 
     await operator.open()
     (o,) = await test_sense_text.told(operator, test_sense_text.said("I love this night 😀"))
     engine = engines.load("my_text", threads=1, imported=models)
-    how = framing.text_framing(engine.spec)
-    tokens = how.tokens(engine.spec.folder, 64).encode(["I love this night 😀"])
-    p, known = combined(engine.infer(how.arrays(tokens))["logits"][0], engine.spec)
+    input_format = model_input.text_input(engine.spec)
+    tokens = input_format.tokens(engine.spec.folder, 64).encode(["I love this night 😀"])
+    p, mapped_share = combined(engine.infer(input_format.arrays(tokens))["logits"][0], engine.spec)
     assert o.emotions == pytest.approx(p, abs=1e-5)
-    assert known == pytest.approx(1.0)
+    assert mapped_share == pytest.approx(1.0)
     assert (o.valence, o.arousal, o.dominance) == pytest.approx(vad_of(p), abs=1e-5)
     assert (o.vad_source, o.quality["unknown"]) == ("derived", 0.2)
     assert o.confidence == pytest.approx(max(p.values()) * 0.8, abs=1e-4)

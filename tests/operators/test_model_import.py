@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kernels import engines
-from kernels import model_input as framing
+from kernels import engines, model_input
 from kernels.calibration import softmax
 from kernels.emotions import SEVEN
 from operators.model_import import folder, source
@@ -194,9 +193,9 @@ def test_pictures_are_read_in_the_colours_and_the_middle_of_their_file(tmp_path:
     wide[:, 20:40, 2] = 255
     assert cv2.imwrite(str(tmp_path / "red.png"), wide)
     item = Item(tmp_path / "red.png", "anger")
-    ((face,), _) = read_items([item], framing.ImageRgb(size=8, mean=(0, 0, 0), std=(1, 1, 1)), "face")
+    ((face,), _) = read_items([item], model_input.ImageRgb(size=8, mean=(0, 0, 0), std=(1, 1, 1)), "face")
     assert face.min(axis=(1, 2)) == pytest.approx([1.0, 0.0, 0.0])
-    ((grey,), _) = read_items([item], framing.FaceGreyCrop(), "face")
+    ((grey,), _) = read_items([item], model_input.FaceGreyCrop(), "face")
     assert grey.shape == (48, 48)
 
 

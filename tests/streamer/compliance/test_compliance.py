@@ -343,7 +343,7 @@ def _complaints_quote_what_they_complain_of(patch: Patch) -> None:
 
 
 def _fusion_does_not_listen(patch: Patch) -> None:
-    patch.setattr(fuse_affect, "NOT_ALLOWED", ())
+    patch.setattr(fuse_affect, "REVOKING", ())
 
 
 WITHOUT: list[tuple[Duty, Callable[[Patch], None]]] = [
