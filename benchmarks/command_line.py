@@ -12,9 +12,7 @@ from benchmarks import machine
 from streamer.errors import StreamerError
 
 
-def argument_parser(
-    name: str, description: str | None, *, keep_line_breaks: bool = False
-) -> argparse.ArgumentParser:
+def argument_parser(name: str, description: str | None, *, keep_line_breaks: bool = False) -> argparse.ArgumentParser:
     """Make the parser of `python -m benchmarks.NAME`; `--help` wraps the description unless its breaks are kept."""
     wrapping = argparse.RawDescriptionHelpFormatter if keep_line_breaks else argparse.HelpFormatter
     return argparse.ArgumentParser(

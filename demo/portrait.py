@@ -145,9 +145,7 @@ class Portrait:
         """Draw the face with a mix of expressions (weights that sum to 1) as a BGR picture, 240 x 320."""
         import cv2
 
-        mixed = {
-            name: sum(w * getattr(POSES[pose], name) for pose, w in weights.items()) for name in (*MOUTH, *LAYERS)
-        }
+        mixed = {name: sum(w * getattr(POSES[pose], name) for pose, w in weights.items()) for name in (*MOUTH, *LAYERS)}
         source = self._layers["photograph"].copy()
         for layer in LAYERS:
             if mixed[layer]:

@@ -92,9 +92,7 @@ def macro_f1_interval(predictions: Sequence[Prediction], classes: Sequence[str],
     return Interval(float(_macro_f1(confusions.sum(axis=0)[None])[0]), float(low), float(high))
 
 
-def paired_difference(
-    first: Sequence[Prediction], second: Sequence[Prediction], classes: Sequence[str]
-) -> Difference:
+def paired_difference(first: Sequence[Prediction], second: Sequence[Prediction], classes: Sequence[str]) -> Difference:
     """Macro-F1 of the first minus that of the second, both on the same drawn sessions.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What a person asks to import in, a model folder that `kernels.engines` loads out, or all that stands against it.
+"""Import a model: write a folder that `kernels.engines` loads, or list all that is wrong with the request.
 
-A Hugging Face folder is exported only once everything else about it is right: that takes a while.
+A Hugging Face folder is exported only once everything else is right, because the export takes a while.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from kernels import engines, model_input
 from kernels.emotions import EMOTIONS
 from kernels.engines import MODELS, Engine, Licence, ModelSpec
-from operators.model_import import hugging_face, evaluation, signature
+from operators.model_import import evaluation, hugging_face, signature
 from operators.model_import.card import Findings, card, summary
 from operators.model_import.hugging_face import FAMILIES
 from operators.model_import.label_map import classes, parse_labels, read_label_map
@@ -29,10 +29,11 @@ from operators.model_import.source import Source, find_source
 from streamer.errors import ConfigurationError, Problem
 
 LARGE_BYTES = 100_000_000
-"""What GitHub takes as one file, and more than all shipped models together."""
+"""Weights above this are warned of: GitHub's limit for a file, and more than all shipped models together."""
 _USUAL_TOKENS = 64
-"""What `sense_text` asks for where the topology doesn't report."""
+"""The default `max_tokens` of `sense_text`."""
 _TEMPERATURE_BOUNDS = (0.26, 7.9)
+"""Just inside the range that `fit_temperature` searches."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
 
@@ -41,7 +42,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRequest:
-    """What to import, as what, and where to; `labels` and `prior` are written `name=value,name=value`."""
+    """The arguments of `streamer model import`; `labels` and `prior` are written `name=value,name=value`."""
 
     path: Path
     name: str
@@ -58,7 +59,7 @@ class ImportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImportedModel:
-    """A model folder, and what should be known of it."""
+    """The written model folder, with lines for the terminal: figures, warnings and its use in the topology."""
 
     spec: ModelSpec
     folder: Path
@@ -69,7 +70,7 @@ class ImportedModel:
 
 @dataclass(slots=True)
 class _CheckedRequest:
-    """What could be test_set before the model was looked into."""
+    """The parts of a request that are checked before the model is opened."""
 
     source: Source
     classes: dict[str, str | None]
@@ -79,10 +80,14 @@ class _CheckedRequest:
 
 
 def import_model(request: ImportRequest, report: Report = lambda _: None) -> ImportedModel:
-    """Check, frame, dry-run, calibrate and describe a model, and write its folder.
+    """Check, dry-run, calibrate and describe a model, and write its folder.
+
+    Args:
+        request: what to import and where to.
+        report: called with a line on progress before each slow step.
 
     Raises:
-        ConfigurationError: all that is wrong with it, or with what was checked for.
+        ConfigurationError: all that is wrong with the model or the request.
     """
     checked, problems = _check_request(request)
     with tempfile.TemporaryDirectory(prefix="streamer-import-") as made:
@@ -129,9 +134,9 @@ def _check_request(request: ImportRequest) -> tuple[_CheckedRequest, list[Proble
         found.append(labelled)
     calibration_set, test_set = found
     if test_set is not None and request.calibrate is None:
-        problems.append(Problem("--test", "needs --calibrate: it judges what was calibration_set there"))
+        problems.append(Problem("--test", "needs --calibrate: it judges what was fitted there"))
     if calibration_set and test_set and (shared := shared_items(calibration_set, test_set)):
-        problems.append(Problem("--test", f"shares {shared} items with --calibrate, byte for byte: evaluation on others"))
+        problems.append(Problem("--test", f"shares {shared} items with --calibrate, byte for byte: judge on others"))
     return _CheckedRequest(source, named, prior, calibration_set, test_set), problems
 
 
@@ -142,10 +147,11 @@ def _destination_problems(request: ImportRequest) -> list[Problem]:
     elif (MODELS / request.name).exists():
         problems.append(Problem("--name", f"{request.name} is the name of a folder of models/: choose another"))
     elif request.out is not None and (request.out / request.name).exists():
-        problems.append(Problem("--name", f"{request.out / request.name} is there already: remove it, or choose another"))
+        target = request.out / request.name
+        problems.append(Problem("--name", f"{target} is there already: remove it, or choose another"))
     if request.out is None:
         problems.append(
-            Problem("--out", "report where to write it, or set STREAMER_MODELS, the folder of imported models")
+            Problem("--out", "say where to write it, or set STREAMER_MODELS, the folder of imported models")
         )
     elif request.out.exists() and not request.out.is_dir():
         problems.append(Problem("--out", f"{request.out} is no folder"))
@@ -153,7 +159,7 @@ def _destination_problems(request: ImportRequest) -> list[Problem]:
 
 
 def _read_prior(text: str, emotions: set[str]) -> tuple[dict[str, float], list[Problem]]:
-    """`happiness=.6,sadness=.4` to shares that sum to 1; empty where nothing is said."""
+    """Parse `happiness=.6,sadness=.4` into shares that sum to 1; empty for an empty text."""
     if not text or not emotions:
         return {}, []
     try:
@@ -179,12 +185,12 @@ def _export(source: Source, request: ImportRequest, folder: Path) -> list[Proble
 
 
 def _describe(request: ImportRequest, checked: _CheckedRequest, folder: Path) -> tuple[ModelSpec | None, list[Problem]]:
-    """A folder with model.onnx to its spec, uncalibrated, and what is wrong with the model's shapes."""
+    """Make the spec, uncalibrated, of a folder with model.onnx, or list what is wrong with the model's shapes."""
     try:
         found = signature.read_signature(folder / "model.onnx")
     except ValueError as error:
         return None, [Problem("PATH", f"{request.path}: {error}")]
-    input_format = signature.frame(found, request.modality, checked.source.facts, checked.source.config)
+    input_format = signature.input_format(found, request.modality, checked.source.facts, checked.source.config)
     problems = input_format.problems + signature.output_problems(found, len(checked.classes))
     if problems or not checked.classes:
         return None, problems
@@ -205,8 +211,10 @@ def _describe(request: ImportRequest, checked: _CheckedRequest, folder: Path) ->
     return spec, []
 
 
-def _finish(request: ImportRequest, checked: _CheckedRequest, spec: ModelSpec, folder: Path, report: Report) -> ImportedModel:
-    """A described model to its finished folder: run, calibrated, with its card and papers."""
+def _finish(
+    request: ImportRequest, checked: _CheckedRequest, spec: ModelSpec, folder: Path, report: Report
+) -> ImportedModel:
+    """Dry-run and calibrate a described model, write its card and licence files, and move the folder to its place."""
     if request.modality == "text" and not (folder / "tokenizer.json").exists():
         shutil.copyfile(checked.source.folder / "tokenizer.json", folder / "tokenizer.json")
     _write_spec(spec, folder)
@@ -215,8 +223,8 @@ def _finish(request: ImportRequest, checked: _CheckedRequest, spec: ModelSpec, f
     report(f"a dry run of {size / 1e6:.1f} MB")
     try:
         engine = engines.load(request.name, threads=request.threads, models=folder.parent)
-        input_format = _framing(engine.spec)
-    except (engines.ModelFolderError, RuntimeError) as error:  # OpenVINO's own, where it can't compile
+        input_format = _input_format(engine.spec)
+    except (engines.ModelFolderError, RuntimeError) as error:  # OpenVINO raises RuntimeError if it can't compile
         raise ConfigurationError(f"import of {request.path}", [Problem("dry run", str(error).strip()[:300])]) from error
     problems, found.ms = evaluation.dry_run(engine, input_format)
     if problems:
@@ -229,7 +237,7 @@ def _finish(request: ImportRequest, checked: _CheckedRequest, spec: ModelSpec, f
     for name in _LICENCE_FILES:
         if (checked.source.folder / name).is_file():
             shutil.copyfile(checked.source.folder / name, folder / name)
-    assert request.out is not None  # noqa: S101 - test_set at first
+    assert request.out is not None  # noqa: S101 - checked first
     target = request.out / request.name
     request.out.mkdir(parents=True, exist_ok=True)
     partial = request.out / f".{request.name}.partial"
@@ -240,25 +248,26 @@ def _finish(request: ImportRequest, checked: _CheckedRequest, spec: ModelSpec, f
 
 
 def _calibrate(engine: Engine, input_format: Any, checked: _CheckedRequest, found: Findings, report: Report) -> float:
-    """The temperature, 1 without labelled items; figures are noted."""
-    if checked.calibration_set is None:
+    """Fit the temperature, 1 without labelled items, and add the figures to `found`."""
+    calibration_set, test_set, modality = checked.calibration_set, checked.test_set, engine.spec.modality
+    if calibration_set is None:
         return 1.0
-    modality = engine.spec.modality
-    report(f"reading {len(checked.calibration_set.items)} labelled items of {checked.calibration_set.path}")
-    values, items = read_items(checked.calibration_set.items, input_format, modality)
-    if len(items) < len(checked.calibration_set.items) / 2:
-        told = f"{len(checked.calibration_set.items) - len(items)} of {len(checked.calibration_set.items)} items can't be read"
-        raise ConfigurationError(str(checked.calibration_set.path), [Problem("--calibrate", told)])
-    found.calibration_set, found.unreadable[str(checked.calibration_set.path)] = checked.calibration_set, len(checked.calibration_set.items) - len(items)
+    total = len(calibration_set.items)
+    report(f"reading {total} labelled items of {calibration_set.path}")
+    values, items = read_items(calibration_set.items, input_format, modality)
+    if len(items) < total / 2:
+        problem = f"{total - len(items)} of {total} items can't be read"
+        raise ConfigurationError(str(calibration_set.path), [Problem("--calibrate", problem)])
+    found.calibration_set, found.unreadable[str(calibration_set.path)] = calibration_set, total - len(items)
     logits = evaluation.compute_logits(engine, input_format, values)
     temperature = round(evaluation.temperature(engine.spec, logits, items), 4)
     found.before, found.after = (evaluation.figures(engine.spec, logits, items, at) for at in (1.0, temperature))
-    if checked.test_set is not None:
-        report(f"judging on {len(checked.test_set.items)} items of {checked.test_set.path}")
-        values, items = read_items(checked.test_set.items, input_format, modality)
+    if test_set is not None:
+        report(f"judging on {len(test_set.items)} items of {test_set.path}")
+        values, items = read_items(test_set.items, input_format, modality)
         if items:
             logits = evaluation.compute_logits(engine, input_format, values)
-            found.test_set, found.unreadable[str(checked.test_set.path)] = checked.test_set, len(checked.test_set.items) - len(items)
+            found.test_set, found.unreadable[str(test_set.path)] = test_set, len(test_set.items) - len(items)
             found.test_before, found.test_after = (
                 evaluation.figures(engine.spec, logits, items, at) for at in (1.0, temperature)
             )
@@ -275,12 +284,12 @@ def _warnings(spec: ModelSpec, found: Findings) -> list[str]:
         warnings.append("its figures are measured on the very items it was calibrated on: give others with --test")
     if not _TEMPERATURE_BOUNDS[0] < spec.temperature < _TEMPERATURE_BOUNDS[1]:
         warnings.append(f"its temperature, {spec.temperature}, is the outermost that was tried: do its labels fit?")
-    test_set = found.test_after or found.after
-    if test_set is not None and test_set.accuracy <= test_set.floor:
+    figures = found.test_after or found.after
+    if figures is not None and figures.accuracy <= figures.floor:
         warnings.append("it is right no more often than always saying the commonest emotion: do its labels fit?")
-    if test_set is not None and test_set.ece > test_set.band[1]:
+    if figures is not None and figures.ece > figures.band[1]:
         warnings.append(
-            f"still less well calibrated than chance explains: ECE {test_set.ece:.3f}, above {test_set.band[1]:.3f}"
+            f"still less well calibrated than chance explains: ECE {figures.ece:.3f}, above {figures.band[1]:.3f}"
         )
     for path, broken in found.unreadable.items():
         if broken:
@@ -299,17 +308,16 @@ def _warnings(spec: ModelSpec, found: Findings) -> list[str]:
 
 
 def _usage(spec: ModelSpec) -> str:
-    """What the topology has to report to use a model."""
+    """Return the line of the topology that uses a model."""
     more = ", vad_model: null, intent_model: null" if spec.modality == "text" else ""
     positions = spec.input.get("positions", _USUAL_TOKENS)
     more += f", max_tokens: {positions}" if positions < _USUAL_TOKENS else ""
     return f"sense_{spec.modality}: params: {{model: {spec.name}{more}}}"
 
 
-def _framing(spec: ModelSpec) -> Any:
-    return {"face": model_input.face_input, "voice": model_input.voice_input, "text": model_input.text_input}[spec.modality](
-        spec
-    )
+def _input_format(spec: ModelSpec) -> Any:
+    readers = {"face": model_input.face_input, "voice": model_input.voice_input, "text": model_input.text_input}
+    return readers[spec.modality](spec)
 
 
 def _spec_json(spec: ModelSpec) -> bytes:

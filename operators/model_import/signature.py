@@ -61,7 +61,9 @@ def read_signature(onnx: Path) -> Signature:
     return Signature(tuple(map(_port, model.inputs)), tuple(map(_port, model.outputs)))
 
 
-def describe_input(signature: Signature, modality: str, facts: Mapping[str, Any], config: Mapping[str, Any]) -> InputFormat:
+def input_format(
+    signature: Signature, modality: str, facts: Mapping[str, Any], config: Mapping[str, Any]
+) -> InputFormat:
     """Find the input format of a signature, by the preprocessor's `facts` and config.json, or all that is wrong."""
     describe = {"face": _face, "voice": _voice, "text": _text}[modality]
     found = describe(signature, facts, config)

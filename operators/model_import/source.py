@@ -56,8 +56,8 @@ def find_source(path: Path, modality: str) -> tuple[Source, list[Problem]]:
         found.config = {k: v for k, v in found.config.items() if k != "id2label"}
     problems += _family(found, modality)
     if found.config.get("problem_type") == "multi_label_classification":
-        trained = "several may hold at once, here exactly one is taken to"
-        found.warnings.append(f"config.json says multi_label_classification: its classes were trained so that {trained}")
+        trained = "its classes were trained so that several may hold at once, here exactly one is taken to"
+        found.warnings.append(f"config.json says multi_label_classification: {trained}")
     return found, problems
 
 

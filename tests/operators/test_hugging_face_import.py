@@ -15,7 +15,7 @@ import pytest
 from kernels import engines, model_input
 from kernels.face.crop import Square
 from kernels.voice.speech import track_pitch
-from operators.model_import.folder import Wanted, import_model
+from operators.model_import.folder import ImportRequest, import_model
 from operators.model_import.hugging_face import FAMILIES
 from streamer.errors import ConfigurationError
 from tests.tiny_encoders import labelled, make
@@ -40,7 +40,7 @@ def imported(folder: Path, **changes: Any) -> engines.Engine:
         "out": out,
         **changes,
     }
-    import_model(Wanted(**fields))
+    import_model(ImportRequest(**fields))
     return engines.load("mine", threads=1, imported=out)
 
 
@@ -111,7 +111,7 @@ def test_weights_without_a_head_are_refused_instead_of_drawn_at_random(folder: P
 def test_the_encoders_of_the_other_tests_are_made_by_the_recipe_they_name(folder: Path) -> None:
     engine = imported(folder)
     kept = import_model(
-        Wanted(
+        ImportRequest(
             path=TINY / folder.name,
             name="kept",
             modality=engine.spec.modality,

@@ -17,7 +17,7 @@ from kernels.voice.speech import track_pitch
 from operators import encoders, sense_text
 from operators.fuse_affect import FuseAffect
 from operators.fuse_affect import Params as FuseParams
-from operators.model_import.folder import Wanted, import_model
+from operators.model_import.folder import ImportRequest, import_model
 from operators.payloads import Observation
 from operators.sense_face import Params as FaceParams
 from operators.sense_face import SenseFace
@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with my_face, my_voice and my_text, imported without calibration."""
     out = tmp_path_factory.mktemp("models")
     for family, modality in labelled.FOR.items():
-        import_model(Wanted(path=TINY / family, name=f"my_{modality}", modality=modality, out=out, threads=1))
+        import_model(ImportRequest(path=TINY / family, name=f"my_{modality}", modality=modality, out=out, threads=1))
     return out
 
 
@@ -112,7 +112,7 @@ def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None
 async def test_what_a_bert_takes_for_no_emotion_lowers_the_confidence(tmp_path: Path) -> None:
     labels = "joy=none,love=none"
     spec = import_model(
-        Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, labels=labels, threads=1)
+        ImportRequest(path=TINY / "bert", name="mine", modality="text", out=tmp_path, labels=labels, threads=1)
     ).spec
     assert "happiness" not in spec.labels
     params = sense_text.Params(model="mine", vad_model=None, intent_model=None)
@@ -169,7 +169,9 @@ async def test_a_model_that_does_not_fit_its_operator_is_refused_at_start(
 
 @pytest.mark.parametrize("state", ["unsettled", "non_commercial"])
 def test_an_imported_model_runs_only_where_its_licence_is_accepted(state: Any, tmp_path: Path) -> None:
-    import_model(Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, licence=state, threads=1))
+    import_model(
+        ImportRequest(path=TINY / "bert", name="mine", modality="text", out=tmp_path, licence=state, threads=1)
+    )
     with pytest.raises(RefusedUseError, match=f"mine@.* is {state} .*STREAMER_ACCEPT_LICENCES={state}"):
         encoders.load_encoder("mine", Context("sense_text", load_settings(context="research", models=tmp_path)))
     accepting = Context("sense_text", load_settings(context="research", models=tmp_path, accept_licences=state))
@@ -180,7 +182,7 @@ def test_an_imported_model_runs_only_where_its_licence_is_accepted(state: Any, t
 async def test_fusion_divides_out_what_an_import_said_of_its_training_labels(tmp_path: Path) -> None:
     shares = "happiness=.5,sadness=.2,surprise=.1,fear=.1,anger=.1"
     spec = import_model(
-        Wanted(path=TINY / "bert", name="mine", modality="text", out=tmp_path, prior=shares, threads=1)
+        ImportRequest(path=TINY / "bert", name="mine", modality="text", out=tmp_path, prior=shares, threads=1)
     ).spec
     fuser = FuseAffect(FuseParams(), Context("fuse_affect", load_settings(models=tmp_path), modalities=MODALITIES))
     await fuser.open()

@@ -14,7 +14,7 @@ from kernels import engines, model_input
 from kernels.calibration import softmax
 from kernels.emotions import SEVEN
 from operators.model_import import folder, source
-from operators.model_import.folder import Imported, Wanted, import_model
+from operators.model_import.folder import ImportedModel, ImportRequest, import_model
 from operators.model_import.label_map import classes, parse_labels, read_label_map
 from operators.model_import.labelled import Item, read_items
 from streamer.__main__ import main
@@ -23,19 +23,19 @@ from tests.tiny_encoders import labelled
 
 TINY = Path(__file__).parents[1] / "tiny_encoders"
 FAMILIES = list(labelled.FOR)
-Bring = Callable[..., Imported]
+Bring = Callable[..., ImportedModel]
 
 
 @pytest.fixture
 def bring(tmp_path: Path) -> Bring:
     """Imports a tiny encoder, or a broken one, to `tmp_path/models`."""
 
-    def do(what: str, **changes: Any) -> Imported:
+    def do(what: str, **changes: Any) -> ImportedModel:
         fields: dict[str, Any] = {
             "path": TINY / what, "name": "mine", "modality": labelled.FOR.get(what, "voice"),
             "out": tmp_path / "models", "threads": 1, **changes,
         }  # fmt: skip
-        return import_model(Wanted(**fields))
+        return import_model(ImportRequest(**fields))
 
     return do
 

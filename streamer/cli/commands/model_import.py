@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     importer = importlib.import_module(IMPORTER)
     wanted = {name: getattr(args, name) for name in ("path", "name", "modality", "labels", "label_map", "prior")}
     wanted |= {"calibrate": args.calibrate, "test": args.test, "licence": args.licence}
-    done = importer.import_model(importer.Wanted(**wanted, out=out, threads=settings.threads), say)
+    done = importer.import_model(importer.ImportRequest(**wanted, out=out, threads=settings.threads), say)
     sys.stdout.writelines(f"{line}\n" for line in [f"{done.spec.id}: {done.folder}", *done.figures])
     for warning in done.warnings:
         say(f"warning: {warning}")
