@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_DRAWS = 1000
+
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
     """Turn logits (n, k) into probabilities (n, k), float64, rows summing to 1 (Guo et al. 2017, eq. 9)."""
@@ -50,15 +52,13 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
     return float(sum(gaps) / max(len(confidence), 1))
 
 
-def perfect_ece_band(
-    confidence: NDArray[np.floating], *, bins: int = 10, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+def perfect_ece_band(confidence: NDArray[np.floating], *, bins: int = 10) -> tuple[float, float]:
     """Compute the 95 % band of the ECE of a perfectly calibrated model: correctness is drawn from its confidences."""
-    rng, n = np.random.default_rng(seed), len(confidence)
+    rng, n = np.random.default_rng(0), len(confidence)
     order = np.argsort(confidence, kind="stable")
     starts = np.unique([part[0] for part in np.array_split(np.arange(n), bins) if len(part)])
     sums = np.add.reduceat(confidence[order], starts)
-    drawn = ((rng.random(n) < confidence)[order] for _ in range(draws))
+    drawn = ((rng.random(n) < confidence)[order] for _ in range(_DRAWS))
     eces = [np.abs(sums - np.add.reduceat(correct, starts, dtype=np.float64)).sum() / n for correct in drawn]
     low, high = np.quantile(eces, [0.025, 0.975])
     return float(low), float(high)

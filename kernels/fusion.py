@@ -29,6 +29,8 @@ from kernels.vad import Vad, vad_of
 FLOOR = 1e-4
 """The lowest probability that a model's output counts as: 0 would be a veto."""
 
+_COMPOUND_LEAST = 0.25
+
 Floats = NDArray[np.float64]
 
 
@@ -182,13 +184,13 @@ def conflict(experts: Mapping[str, Expert], prior: Mapping[str, float]) -> float
     return min(distance / total, 1.0) if total > 0 else 0.0
 
 
-def compounds(emotions: Mapping[str, float], least: float = 0.25) -> list[tuple[str, str, float]]:
-    """Return the two likeliest emotions with the sum of their probabilities if each has at least `least`, else nothing.
+def compounds(emotions: Mapping[str, float]) -> list[tuple[str, str, float]]:
+    """Return the two likeliest emotions with the sum of their probabilities if each has at least 0.25, else nothing.
 
     Pair sums are as in Team RAS's compound expression system (ABAW 2024). Neutral is no part of a compound.
     """
     top = sorted(((p, n) for n, p in emotions.items() if n != "neutral"), reverse=True)[:2]
-    if len(top) < 2 or top[1][0] < least:  # noqa: PLR2004 - a pair
+    if len(top) < 2 or top[1][0] < _COMPOUND_LEAST:  # noqa: PLR2004 - a pair
         return []
     return [(top[0][1], top[1][1], top[0][0] + top[1][0])]
 

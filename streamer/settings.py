@@ -6,7 +6,6 @@ What changes what is computed stands in topology.yaml, not here.
 from __future__ import annotations
 
 import getpass
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -45,12 +44,6 @@ class Settings(BaseSettings):
     def printable(self) -> dict[str, str]:
         """Every setting that was set, secrets masked."""
         return {name: str(getattr(self, name)) for name in sorted(self.model_fields_set)}
-
-
-@cache
-def known_names() -> frozenset[str]:
-    """The environment variables that are read."""
-    return frozenset(f"STREAMER_{name.upper()}" for name in Settings.model_fields)
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -21,6 +21,7 @@ Grey = NDArray[np.uint8]
 _NEAR = 1.6
 """The side of the neighbourhood searched around the last face, in sides of the face."""
 _TEMPLATE_PX = 40
+_YUNET_THRESHOLD = 0.5
 _TILT_DEG = 14.0
 """How far the picture is rotated in a second search for a tilted head; the cascade tolerates about as much."""
 
@@ -146,8 +147,6 @@ class FaceFinder:
 class CascadeDetector:
     """OpenCV's `haarcascade_frontalface_alt2`; its boxes are framed as in FER2013 (see the face model's card)."""
 
-    FRAME = 1.0
-
     def __init__(self) -> None:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
@@ -206,16 +205,14 @@ class CascadeDetector:
 class YunetDetector:
     """A YuNet face detector (Wu et al. 2023) from the path of its ONNX file; any input size."""
 
-    FRAME = 1.0
-
-    def __init__(self, path: Path, *, threshold: float = 0.5) -> None:
+    def __init__(self, path: Path) -> None:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
         if not path.is_file():
             raise DetectorError(f"detector {path}: no such file; leave the parameter out to use OpenCV's cascade")
         self._cv2: Any = cv2
         try:
-            self._net: Any = cv2.FaceDetectorYN.create(str(path), "", (320, 320), threshold)
+            self._net: Any = cv2.FaceDetectorYN.create(str(path), "", (320, 320), _YUNET_THRESHOLD)
             self._net.detect(np.zeros((320, 320, 3), np.uint8))
         except cv2.error as error:
             raise DetectorError(f"detector {path}: OpenCV doesn't take it as a YuNet model ({error.err})") from None

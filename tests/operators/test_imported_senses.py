@@ -1,4 +1,4 @@
-"""From an encoder that others made to observations and events: imported, named by the topology, run by operators."""
+"""Imported encoders, named by the topology, give observations and events."""
 
 import json
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def combined(logits: Any, spec: engines.ModelSpec) -> tuple[dict[str, float], float]:
-    """Scores to p of each emotion and the share that has one, the plain way."""
+    """Compute p of each emotion, and the share of mapped classes, from logits by plain loops."""
     p = dict(zip(spec.classes, softmax(logits, spec.temperature).tolist(), strict=True))
     by_emotion = {label: sum(p[name] for name, to in spec.classes.items() if to == label) for label in spec.labels}
     mapped_share = sum(by_emotion.values())
@@ -85,20 +85,20 @@ async def test_embeddings_are_asked_of_an_encoder_without_any_and_stay_null(mode
     assert o.emotions
 
 
-async def test_a_wav2vec2_hears_the_utterance_however_it_was_cut(models: Path) -> None:
-    heard = {}
+async def test_a_wav2vec2_reads_an_utterance_alike_however_it_was_chunked(models: Path) -> None:
+    observed = {}
     for lengths_ms in ([100], [37, 113, 64]):
         operator = await test_sense_voice.opened(params=VoiceParams(model="my_voice"), models=models)
         records = test_sense_voice.stream(test_sense_voice.SPEECH, lengths_ms)
         told = [o for o in await test_sense_voice.told(operator, records) if not o.absent]
-        heard[len(lengths_ms)] = [(o.start_ms, o.end_ms, o.emotions, o.confidence) for o in told]
-    assert heard[1] == heard[3]
-    assert len(heard[1]) > 8
-    assert {tuple(p) for _, _, p, _ in heard[1]} == {("happiness", "sadness", "anger", "neutral")}
-    assert all(0.25 <= sure <= max(p.values()) + 1e-3 for _, _, p, sure in heard[1])
+        observed[len(lengths_ms)] = [(o.start_ms, o.end_ms, o.emotions, o.confidence) for o in told]
+    assert observed[1] == observed[3]
+    assert len(observed[1]) > 8
+    assert {tuple(p) for _, _, p, _ in observed[1]} == {("happiness", "sadness", "anger", "neutral")}
+    assert all(0.25 <= sure <= max(p.values()) + 1e-3 for _, _, p, sure in observed[1])
 
 
-def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None:
+def test_clips_of_many_lengths_are_each_read_as_if_alone(models: Path) -> None:
     engine = engines.load("my_voice", threads=1, imported=models)
     input_format = model_input.voice_input(engine.spec)
     rng = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_pieces_of_many_lengths_are_each_heard_as_if_alone(models: Path) -> None
     assert len({tuple(row) for row in alone.round(6).tolist()}) == len(pieces)
 
 
-async def test_what_a_bert_takes_for_no_emotion_lowers_the_confidence(tmp_path: Path) -> None:
+async def test_unmapped_classes_of_a_bert_lower_the_confidence(tmp_path: Path) -> None:
     labels = "joy=none,love=none"
     spec = import_model(
         ImportRequest(path=TINY / "bert", name="mine", modality="text", out=tmp_path, labels=labels, threads=1)
@@ -179,7 +179,7 @@ def test_an_imported_model_runs_only_where_its_licence_is_accepted(state: Any, t
     assert accepting.runs.licences["mine"] == f"{state}, accepted by STREAMER_ACCEPT_LICENCES"
 
 
-async def test_fusion_divides_out_what_an_import_said_of_its_training_labels(tmp_path: Path) -> None:
+async def test_fusion_divides_out_the_training_prior_of_an_import(tmp_path: Path) -> None:
     shares = "happiness=.5,sadness=.2,surprise=.1,fear=.1,anger=.1"
     spec = import_model(
         ImportRequest(path=TINY / "bert", name="mine", modality="text", out=tmp_path, prior=shares, threads=1)

@@ -1,4 +1,4 @@
-"""Bringing an encoder along: what becomes of a sound one, what is said of a broken one, and what of the labels."""
+"""Import of encoders: the folder of a sound one, the problems of a broken one, and the map of labels."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def bring(tmp_path: Path) -> Bring:
 
 @pytest.fixture
 def broken(tmp_path: Path, bring: Bring) -> Callable[..., str]:
-    """What an import of `broken/<fault>.onnx`, with the files that should lie beside it, says."""
+    """What an import of `broken/<fault>.onnx`, with the files that belong beside it, reports."""
 
     def do(fault: str, **changes: Any) -> str:
         folder = tmp_path / "given"
@@ -58,7 +58,7 @@ def broken(tmp_path: Path, bring: Bring) -> Callable[..., str]:
     return do
 
 
-def said(bring: Bring, *arguments: Any, **changes: Any) -> str:
+def problems_of(bring: Bring, *arguments: Any, **changes: Any) -> str:
     with pytest.raises(ConfigurationError) as raised:
         bring(*arguments, **changes)
     return str(raised.value)
@@ -79,7 +79,7 @@ def test_an_encoder_becomes_a_folder_that_engines_load(family: str, bring: Bring
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["mine"]
 
 
-def test_the_card_says_what_is_known_and_what_is_not(bring: Bring, tmp_path: Path) -> None:
+def test_the_card_states_what_is_known_and_what_is_not(bring: Bring, tmp_path: Path) -> None:
     done = bring("vit", calibrate=labelled.items("vit", tmp_path / "items"))
     card = (done.folder / "card.md").read_text()
     assert f"# {done.spec.id}, imported" in card
@@ -92,30 +92,30 @@ def test_the_card_says_what_is_known_and_what_is_not(bring: Bring, tmp_path: Pat
     assert all(f"- {warning}" in card for warning in done.warnings)
 
 
-def test_a_temperature_makes_it_no_less_likely_and_other_items_judge_it(bring: Bring, tmp_path: Path) -> None:
+def test_calibration_lowers_the_loss_and_other_items_test_it(bring: Bring, tmp_path: Path) -> None:
     fitted = labelled.items("bert", tmp_path / "items")
     alone = bring("bert", calibrate=fitted)
     assert 0.25 <= alone.spec.temperature <= 8
     assert len(alone.figures) == 1
     assert any("the very items it was calibrated on" in w for w in alone.warnings)
-    judged = bring("bert", name="judged", calibrate=fitted, test=labelled.items("bert", tmp_path / "others", seed=1))
-    assert judged.spec.temperature == alone.spec.temperature
-    assert len(judged.figures) == 2
-    assert not any("the very items" in w for w in judged.warnings)
-    card = (judged.folder / "card.md").read_text()
+    tested = bring("bert", name="judged", calibrate=fitted, test=labelled.items("bert", tmp_path / "others", seed=1))
+    assert tested.spec.temperature == alone.spec.temperature
+    assert len(tested.figures) == 2
+    assert not any("the very items" in w for w in tested.warnings)
+    card = (tested.folder / "card.md").read_text()
     table = [[cell.strip() for cell in line.split("|")] for line in card.splitlines() if line.startswith("| ")]
     nll = {cells[1]: float(cells[6]) for cells in table if cells[1].endswith(("before", "after"))}
     assert nll["fitted on, after"] <= nll["fitted on, before"]
     assert set(nll) == {"fitted on, before", "fitted on, after", "others, before", "others, after"}
 
 
-def test_items_of_the_test_that_were_fitted_on_are_found_by_what_they_hold(bring: Bring, tmp_path: Path) -> None:
-    fitted, judged = labelled.items("vit", tmp_path / "a"), labelled.items("vit", tmp_path / "b", seed=1)
-    shutil.copy(fitted / "sad" / "3.png", judged / "happy" / "again.png")
-    assert "--test: shares 1 items with --calibrate" in said(bring, "vit", calibrate=fitted, test=judged)
+def test_test_items_that_were_calibrated_on_are_found_by_their_content(bring: Bring, tmp_path: Path) -> None:
+    fitted, tested = labelled.items("vit", tmp_path / "a"), labelled.items("vit", tmp_path / "b", seed=1)
+    shutil.copy(fitted / "sad" / "3.png", tested / "happy" / "again.png")
+    assert "--test: shares 1 items with --calibrate" in problems_of(bring, "vit", calibrate=fitted, test=tested)
 
 
-def test_without_labelled_items_it_says_that_its_confidence_means_nothing(bring: Bring) -> None:
+def test_without_labelled_items_a_warning_says_that_it_is_not_calibrated(bring: Bring) -> None:
     done = bring("wav2vec2")
     assert done.spec.temperature == 1.0
     assert any("not calibrated" in warning for warning in done.warnings)
@@ -156,9 +156,9 @@ def test_the_same_graph_without_a_fault_is_taken(tmp_path: Path, bring: Bring) -
     assert softmax(logits).argmax() == 2
 
 
-def test_everything_that_is_wrong_is_said_at_once(broken: Callable[..., str], tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(broken: Callable[..., str], tmp_path: Path) -> None:
     items = labelled.voices(tmp_path / "items", {"ang": 3, "hapy": 2, "neutral": 2})
-    told = broken("fixed_batch", name="face_affect", labels="hap=hapiness", prior="joy=1", calibrate=items)
+    message = broken("fixed_batch", name="face_affect", labels="hap=hapiness", prior="joy=1", calibrate=items)
     for words in (
         "--name: face_affect is the name of a folder of models/",
         "labels.hap: no emotion hapiness; nearest: happiness",
@@ -166,15 +166,15 @@ def test_everything_that_is_wrong_is_said_at_once(broken: Callable[..., str], tm
         "--calibrate hapy: no class or emotion has this name; nearest: happy, hap",
         "its batch axis is fixed",
     ):
-        assert words in told, told
+        assert words in message, message
 
 
-def test_a_labelled_folder_that_is_too_small_says_how_many_it_holds(bring: Bring, tmp_path: Path) -> None:
+def test_a_labelled_folder_that_is_too_small_is_refused_with_its_size(bring: Bring, tmp_path: Path) -> None:
     items = labelled.faces(tmp_path / "few", {"angry": 3, "happy": 4, "contempt": 200})
-    assert "holds 7 items of this model's emotions; at least 100 are needed" in said(bring, "vit", calibrate=items)
+    assert "holds 7 items of this model's emotions; at least 100 are needed" in problems_of(bring, "vit", calibrate=items)
     one = labelled.faces(tmp_path / "one", {"angry": 100})
-    assert "all items of" in said(bring, "vit", calibrate=one)
-    assert "no such folder" in said(bring, "vit", calibrate=tmp_path / "nowhere")
+    assert "all items of" in problems_of(bring, "vit", calibrate=one)
+    assert "no such folder" in problems_of(bring, "vit", calibrate=tmp_path / "nowhere")
 
 
 def test_files_that_cannot_be_read_are_counted_and_half_of_them_are_too_many(bring: Bring, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_files_that_cannot_be_read_are_counted_and_half_of_them_are_too_many(bri
     assert "3 items of items can't be read and are left out" in done.warnings
     for file in items.glob("*/*.png"):
         file.write_bytes(b"no picture")
-    assert "120 of 120 items can't be read" in said(bring, "vit", name="other", calibrate=items)
+    assert "120 of 120 items can't be read" in problems_of(bring, "vit", name="other", calibrate=items)
 
 
 def test_pictures_are_read_in_the_colours_and_the_middle_of_their_file(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_line_of_a_table_without_a_label_is_named(bring: Bring, tmp_path: Path
     items = labelled.items("bert", tmp_path / "items")
     with (items / "lines.tsv").open("a") as out:
         out.write("no label here\n")
-    assert "--calibrate lines.tsv:122: must be a text, a tab and its label" in said(bring, "bert", calibrate=items)
+    assert "--calibrate lines.tsv:122: must be a text, a tab and its label" in problems_of(bring, "bert", calibrate=items)
 
 
 @pytest.mark.parametrize(
@@ -231,27 +231,27 @@ def test_a_line_of_a_table_without_a_label_is_named(bring: Bring, tmp_path: Path
         ("lists", {"config.json": {"model_type": "vit", "id2label": ["a"]}}, "config.json id2label: must be a map"),
     ],
 )
-def test_what_is_no_encoder_is_told_apart(path: str, content: Any, words: str, tmp_path: Path, bring: Bring) -> None:
+def test_what_is_no_encoder_is_refused_with_the_reason(path: str, content: Any, words: str, tmp_path: Path, bring: Bring) -> None:
     given = tmp_path / path
     if isinstance(content, bytes):
         given.write_bytes(content)
     elif content is not None:
         given.mkdir()
-        for name, held in content.items():
-            (given / name).write_text(held if isinstance(held, str) else json.dumps(held))
-    assert words in said(bring, "", path=given, modality="face", labels="a=anger,b=fear")
+        for name, text in content.items():
+            (given / name).write_text(text if isinstance(text, str) else json.dumps(text))
+    assert words in problems_of(bring, "", path=given, modality="face", labels="a=anger,b=fear")
 
 
-def test_an_onnx_made_for_something_else_is_told_by_its_inputs(bring: Bring, tmp_path: Path) -> None:
+def test_an_onnx_of_another_modality_is_refused_by_its_inputs(bring: Bring, tmp_path: Path) -> None:
     shutil.copy(TINY / "vit" / "model.onnx", tmp_path / "some.onnx")
     labels = "angry,disgust,fear,happy,sad,surprise,neutral,contempt"
-    told = said(bring, "", path=tmp_path / "some.onnx", modality="voice", labels=labels)
-    assert "inputs.pixel_values: pixel_values (? x 3 x 64 x 64, f32) must be batch x samples" in told
-    told = said(bring, "", path=tmp_path / "some.onnx", modality="text", labels=labels)
-    assert "inputs: must be input_ids and attention_mask" in told
-    assert "tokenizer.json: is missing" in told
-    told = said(bring, "", path=tmp_path / "some.onnx", modality="face", labels=labels)
-    assert "preprocessor_config.json: is missing: write one beside it" in told
+    message = problems_of(bring, "", path=tmp_path / "some.onnx", modality="voice", labels=labels)
+    assert "inputs.pixel_values: pixel_values (? x 3 x 64 x 64, f32) must be batch x samples" in message
+    message = problems_of(bring, "", path=tmp_path / "some.onnx", modality="text", labels=labels)
+    assert "inputs: must be input_ids and attention_mask" in message
+    assert "tokenizer.json: is missing" in message
+    message = problems_of(bring, "", path=tmp_path / "some.onnx", modality="face", labels=labels)
+    assert "preprocessor_config.json: is missing: write one beside it" in message
 
 
 def test_a_preprocessor_that_does_not_fit_is_refused(bring: Bring, tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ def test_a_preprocessor_that_does_not_fit_is_refused(bring: Bring, tmp_path: Pat
     shutil.copytree(TINY / "vit", folder)
     facts = {"size": 224, "rescale_factor": 1.0, "image_mean": [0.5], "image_std": [0.5, 0.5, 0.5]}
     (folder / "preprocessor_config.json").write_text(json.dumps(facts))
-    told = said(bring, "", path=folder, modality="face")
+    message = problems_of(bring, "", path=folder, modality="face")
     for words in ("size: 224 isn't a square that fits", "rescale_factor: must be 1/255", "image_mean: must be three"):
-        assert words in told
+        assert words in message
 
 
 def test_a_hugging_face_folder_without_the_packages_names_the_extra(
@@ -270,9 +270,9 @@ def test_a_hugging_face_folder_without_the_packages_names_the_extra(
     (tmp_path / "model.safetensors").write_bytes(b"")
     shutil.copy(TINY / "vit" / "config.json", tmp_path)
     monkeypatch.setattr(source, "missing_packages", lambda: ["torch", "transformers"])
-    told = said(bring, "", path=tmp_path, modality="face")
-    assert "exported with torch, transformers, not installed here: install the extra train" in told
-    assert told.startswith(f"import of {tmp_path}: 1 problem\n")
+    message = problems_of(bring, "", path=tmp_path, modality="face")
+    assert "exported with torch, transformers, not installed here: install the extra train" in message
+    assert message.startswith(f"import of {tmp_path}: 1 problem\n")
 
 
 def test_every_label_of_the_families_is_known_or_named_with_its_nearest() -> None:
@@ -317,7 +317,7 @@ def test_one_name_in_both_places_is_refused_at_load(tmp_path: Path) -> None:
         engines.read_spec("my_face")
 
 
-def test_the_command_writes_it_and_says_what_the_topology_has_to_say(
+def test_the_command_writes_the_folder_and_prints_the_topologys_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STREAMER_MODELS", str(tmp_path / "mine"))
@@ -334,7 +334,7 @@ def test_the_command_writes_it_and_says_what_the_topology_has_to_say(
     assert "is there already" in capsys.readouterr().err
 
 
-def test_the_command_needs_to_know_where_to(
+def test_the_command_needs_a_destination_and_a_modality(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("STREAMER_MODELS", raising=False)

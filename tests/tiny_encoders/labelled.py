@@ -1,4 +1,4 @@
-"""Small labelled folders of noise, for importing encoders that have learned nothing."""
+"""Small labelled folders of noise, to calibrate and test untrained encoders on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 
 FOR = {"vit": "face", "wav2vec2": "voice", "bert": "text"}
-"""What each family reads."""
+"""The modality of each family."""
 _WORDS = "love hate happy sad angry scared wow bus night music friend alone work day".split()
 
 
 def faces(folder: Path, labels: dict[str, int], seed: int = 0) -> Path:
-    """A folder for each label with so many pictures of 20 x 20 random pixels."""
+    """Write a folder for each label with this number of pictures of 20 x 20 random pixels."""
     rng = np.random.default_rng(seed)
     for label, count in labels.items():
         (folder / label).mkdir(parents=True)
@@ -24,7 +24,7 @@ def faces(folder: Path, labels: dict[str, int], seed: int = 0) -> Path:
 
 
 def voices(folder: Path, labels: dict[str, int], seed: int = 0) -> Path:
-    """A folder for each label with so many recordings of 0.3 to 1 s of noise."""
+    """Write a folder for each label with this number of recordings of 0.3 to 1 s of noise."""
     rng = np.random.default_rng(seed)
     for label, count in labels.items():
         (folder / label).mkdir(parents=True)
@@ -37,7 +37,7 @@ def voices(folder: Path, labels: dict[str, int], seed: int = 0) -> Path:
 
 
 def texts(folder: Path, labels: dict[str, int], seed: int = 0) -> Path:
-    """A table with so many lines of random words for each label."""
+    """Write a table with this number of lines of random words for each label."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     lines = [f"{' '.join(rng.choice(_WORDS, 8))}\t{label}\n" for label, count in labels.items() for _ in range(count)]
@@ -46,7 +46,7 @@ def texts(folder: Path, labels: dict[str, int], seed: int = 0) -> Path:
 
 
 def items(family: str, folder: Path, seed: int = 0) -> Path:
-    """A labelled folder of 120 items that this family's encoder has classes for."""
+    """Write a labelled folder of 120 items that this family's encoder has classes for."""
     if family == "vit":
         return faces(folder, {"angry": 40, "happy": 40, "sad": 40}, seed)
     if family == "wav2vec2":

@@ -2,8 +2,8 @@
 
 A ViT, a Wav2Vec2 and a BERT, each with one layer and random weights from a fixed seed, as folders that transformers
 saves. With `--onnx` each becomes what `tests/tiny_encoders/<family>/` holds: config.json, the preprocessor's or
-tokenizer's file and model.onnx (opset 17, 57 to 80 KB). They have learned nothing: what they say is noise. And graphs
-of three nodes, each with one fault, in `broken/`.
+tokenizer's file and model.onnx (opset 17, 57 to 80 KB). They are untrained: their logits are noise. It also writes
+graphs of three nodes, each with one fault, in `broken/`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORDS = (
 
 
 def write(family: str, folder: Path) -> None:
-    """A family's name to a folder as `save_pretrained` writes it."""
+    """Write a family's encoder to a folder, as `save_pretrained` does."""
     import torch
     import transformers
 
@@ -61,7 +61,7 @@ def write(family: str, folder: Path) -> None:
 
 
 def write_broken(folder: Path) -> None:
-    """Graphs of a few nodes that read sound, each with one fault (`sound.onnx` has none), to `<fault>.onnx`."""
+    """Write graphs of a few nodes with audio input, each with one fault (`sound.onnx` has none), as `<fault>.onnx`."""
     from onnx import TensorProto, helper, save
 
     def graph(
@@ -93,7 +93,7 @@ def write_broken(folder: Path) -> None:
 
 
 def _spread(model: Any) -> None:
-    """Make the head's weights large: at their usual size an untrained network says the same of everything."""
+    """Make the head's weights large: at their usual size an untrained network predicts the same for every input."""
     import torch
 
     with torch.no_grad():
