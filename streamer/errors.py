@@ -1,4 +1,4 @@
-"""Every error this project raises, and how each one behaves: exit code, retriable or not, what it names.
+"""Every error that this project raises, with its exit code and whether it can be retried.
 
 Exit codes follow sysexits.h: 64 usage, 65 bad input data, 69 a service is unavailable, 70 the software failed,
 74 input/output, 77 not permitted, 78 bad configuration.
@@ -67,7 +67,7 @@ class LocalKafkaError(StreamerError):
 
 
 class FencedError(StreamerError):
-    """Another owner has taken this partition: drop its state and rejoin."""
+    """Another worker owns this partition now: drop its state and rejoin the group."""
 
     retriable = True
 
@@ -96,6 +96,6 @@ class ModelError(StreamerError, ValueError):
 
 
 class CircuitOpenError(StreamerError):
-    """An operator dead-letters nearly everything: it stops instead of draining its topic."""
+    """An operator fails for nearly every record: it stops instead of turning its topic into dead letters."""
 
     exit_code = 70

@@ -42,7 +42,7 @@ def utc_text(at_ms: int) -> str:
 
 
 class Clock(Protocol):
-    """Where an operator gets its time from."""
+    """The clock that an operator is given."""
 
     def now_ms(self) -> int:
         """Unix milliseconds."""
@@ -74,7 +74,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands until it is set: file-to-file replay and tests. It never goes backwards."""
+    """A clock that is set by its owner, for file-to-file replay and tests; it never goes backwards."""
 
     def __init__(self, now_ms: int = 0) -> None:
         self._now_ms = now_ms

@@ -1,7 +1,7 @@
-"""Counts by reason, and latency histograms: what an operator did, as numbers that leave as worker reports.
+"""Counts and latency histograms of one operator, which worker reports publish.
 
-Names that leave the process are types: `Reason` is the closed list of why a record was dropped or refused, `Count` of
-what else is counted, `Stage` of what is timed (milliseconds).
+Their names are closed lists: `Reason` says why a record was dropped or refused, `Count` adds what else is counted,
+`Stage` is what is timed, in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Reason = Literal[
     "undecodable",  # the value is not what the topic promises
     "unknown_version",  # a higher payload major than this build reads
     "unknown_item",  # a candidate that the catalogue does not know
-    "no_face",  # looked, found none
-    "no_speech",  # listened, heard none
+    "no_face",  # none was found in the picture
+    "no_speech",  # none was found in the sound
     "failed",  # the operator raised, retries included
     "foreign_partition",  # the key's murmur2 partition is another one: joins break
 ]
@@ -36,7 +36,7 @@ _EDGES_MS = tuple(round(0.05 * 1.25**i, 4) for i in range(64))  # 0.05 ms to 63 
 
 
 class Histogram:
-    """Milliseconds in, quantiles out; fixed buckets, each 25 % wider than the last, so memory is constant."""
+    """Quantiles of durations in milliseconds, from fixed buckets, each 25 % wider than the last: constant memory."""
 
     def __init__(self) -> None:
         self._buckets = [0] * (len(_EDGES_MS) + 1)
@@ -44,7 +44,7 @@ class Histogram:
         self.max_ms = 0.0
 
     def add(self, value_ms: float) -> None:
-        """Count one duration; a negative one (two machines' clocks) counts as 0."""
+        """Add one duration; a negative one (the clocks of two machines differ) counts as 0."""
         self._buckets[bisect.bisect_left(_EDGES_MS, value_ms)] += 1
         self.count += 1
         self.max_ms = max(self.max_ms, value_ms)

@@ -1,4 +1,4 @@
-"""MessagePack maps in, typed structs out, and back: the codec, payload versions, and the runtime's own payloads.
+"""The codec between MessagePack maps and typed structs, payload versions, and the runtime's own payloads.
 
 The operators' structs are in `operators/payloads.py`; DESIGN §4 is the contract. A value is a MessagePack map with
 named fields; the header `schema` is `<payload>/<major>`, and missing means major 1. Unknown fields are ignored and
@@ -25,17 +25,17 @@ MODALITY_MARK = "x-modality"
 
 
 class Keyed(msgspec.Struct, frozen=True, kw_only=True):
-    """What every payload has: the moment it describes, in Unix milliseconds UTC.
+    """What every payload has: the event time, in Unix milliseconds UTC.
 
     `MAJOR` is its version on the wire; no topic may keep it longer than `LONGEST_RETENTION_MS` (raw media, for one).
     """
 
     MAJOR: ClassVar[int] = 1
     FAILS_CLOSED: ClassVar[bool] = False
-    """In a table, whether a record that can't be read removes the key's last good one."""
+    """Whether, in a table, a record that can't be read removes the key's previous one."""
     LONGEST_RETENTION_MS: ClassVar[int | None] = None
     MEDIA: ClassVar[bool] = False
-    """Whether it is what a person showed, said or wrote: `streamer record` takes it only if asked, and if it may."""
+    """Whether it is what a person showed, said or wrote: recorded only on request, and with consent."""
 
     event_time_ms: int
 
@@ -127,7 +127,7 @@ class Tick(Keyed, frozen=True, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An operator's 'not this record': a stable reason code and a detail without payload."""
+    """Why an operator can't use a record: a stable reason code, and a detail that doesn't quote the payload."""
 
     reason: str
     detail: str
@@ -154,7 +154,7 @@ def encode(payload: Keyed) -> bytes:
     Raises:
         PayloadError: a number in it is not finite.
     """
-    _refuse_unspeakable(payload, type(payload).__name__)
+    _refuse_unencodable(payload, type(payload).__name__)
     return _encoder.encode(payload)
 
 
@@ -174,7 +174,7 @@ def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> 
         raise PayloadError("undecodable", f"empty value where a {payload.__name__} map is due")
     try:
         decoded: T = _decoder(payload).decode(value)
-        _refuse_unspeakable(decoded, payload.__name__)
+        _refuse_unencodable(decoded, payload.__name__)
     except msgspec.MsgspecError as error:
         raise PayloadError("undecodable", f"{payload.__name__}: {_without_values(str(error))}") from None
     except UnicodeDecodeError:
@@ -210,7 +210,7 @@ def _kind_and_place(match: re.Match[str]) -> str:
     return match[1] + (match[2] or "")
 
 
-def _refuse_unspeakable(value: Any, path: str) -> None:
+def _refuse_unencodable(value: Any, path: str) -> None:
     """Raise for numbers that aren't finite and for MessagePack extensions; no key of a map is named."""
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -219,10 +219,10 @@ def _refuse_unspeakable(value: Any, path: str) -> None:
         raise PayloadError("undecodable", f"{path} is a MessagePack extension")
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            _refuse_unspeakable(getattr(value, name), f"{path}.{name}")
+            _refuse_unencodable(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, Mapping):
         for inner in value.values():
-            _refuse_unspeakable(inner, f"{path}[…]")
+            _refuse_unencodable(inner, f"{path}[…]")
     elif isinstance(value, list | tuple):
         for inner in value:
-            _refuse_unspeakable(inner, f"{path}[…]")
+            _refuse_unencodable(inner, f"{path}[…]")

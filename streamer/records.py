@@ -1,4 +1,4 @@
-"""Record: one decoded message on its way through an operator, with where and when it came from."""
+"""Record: one decoded message, with its place and time in Kafka."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ P_co = TypeVar("P_co", covariant=True)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """The place of a message in Kafka: unique for ever, and ordered within one partition."""
+    """The place of a message in Kafka: unique, and ordered within one partition."""
 
     topic: str
     partition: int
@@ -21,7 +21,7 @@ class Origin:
 
     @property
     def source(self) -> TopicPartition:
-        """The partition it lies in."""
+        """Its partition."""
         return TopicPartition(self.topic, self.partition)
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class Origin:
 class Record(Generic[P_co]):
     """A payload with its key, its event time and its Kafka time (LogAppendTime), both in Unix milliseconds.
 
-    `to` is the topic it goes to where that isn't the one its operator writes.
+    `to` is the topic to write it to, if that isn't the one that its operator writes.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Record(Generic[P_co]):
         return cast(Record[Any], replace(self, payload=payload, event_time_ms=payload.event_time_ms, to=to))  # type: ignore[arg-type]
 
     def refuse(self, reason: str, detail: str) -> Record[Any]:
-        """What an operator returns for a record it can't use: the runner turns it into a counted dead letter.
+        """The refusal that an operator returns for a record it can't use; it becomes a counted dead letter.
 
         `detail` says what is wrong and where, and must not quote the payload.
         """

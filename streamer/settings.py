@@ -1,6 +1,6 @@
-"""STREAMER_* environment variables in, typed settings out: addresses, credentials, and this deployment's choices.
+"""Settings from STREAMER_* environment variables: addresses, credentials, and the choices of one deployment.
 
-What changes what is computed stands in topology.yaml, not here.
+What changes results is in topology.yaml, not here.
 """
 
 from __future__ import annotations

@@ -82,12 +82,12 @@ def classes(named: Sequence[str] | None, user_map: UserMap) -> tuple[dict[str, s
 
 
 def emotion_of(name: str, model_map: Mapping[str, str | None]) -> str | None:
-    """A labelled folder's name to its emotion by the model's own map or by names model_map here; None: it has none.
+    """Return the emotion of a labelled folder's name, by the model's map or `PUBLIC_NAMES`; None: no emotion.
 
     Raises:
-        ValueError: nothing knows this name; says which come nearest.
+        ValueError: the name is in neither; the message names the nearest ones.
     """
-    by_plain = {_plain(own): to for own, to in model_map.items()}
+    by_plain = {_plain(class_name): to for class_name, to in model_map.items()}
     for names in (by_plain, PUBLIC_NAMES):
         if _plain(name) in names:
             return names[_plain(name)]

@@ -90,8 +90,8 @@ async def test_a_wav2vec2_reads_an_utterance_alike_however_it_was_chunked(models
     for lengths_ms in ([100], [37, 113, 64]):
         operator = await test_sense_voice.opened(params=VoiceParams(model="my_voice"), models=models)
         records = test_sense_voice.stream(test_sense_voice.SPEECH, lengths_ms)
-        told = [o for o in await test_sense_voice.told(operator, records) if not o.absent]
-        observed[len(lengths_ms)] = [(o.start_ms, o.end_ms, o.emotions, o.confidence) for o in told]
+        present = [o for o in await test_sense_voice.told(operator, records) if not o.absent]
+        observed[len(lengths_ms)] = [(o.start_ms, o.end_ms, o.emotions, o.confidence) for o in present]
     assert observed[1] == observed[3]
     assert len(observed[1]) > 8
     assert {tuple(p) for _, _, p, _ in observed[1]} == {("happiness", "sadness", "anger", "neutral")}
@@ -215,8 +215,8 @@ def test_a_topology_that_names_it_turns_a_chat_into_events_of_that_model(
     assert events
     spec = engines.read_spec("my_text", imported=models)
     assert {event["models"]["text"] for event in events if "text" in event["models"]} == {spec.id}
-    told = [event for event in events if event["emotions"]]
-    assert told
-    assert set(told[0]["supported"]) == set(spec.labels)
-    assert told[0]["vad_source"] == "derived"
-    assert np.isfinite(told[0]["confidence"])
+    estimated = [event for event in events if event["emotions"]]
+    assert estimated
+    assert set(estimated[0]["supported"]) == set(spec.labels)
+    assert estimated[0]["vad_source"] == "derived"
+    assert np.isfinite(estimated[0]["confidence"])

@@ -58,7 +58,7 @@ def broken(tmp_path: Path, bring: Bring) -> Callable[..., str]:
     return do
 
 
-def problems_of(bring: Bring, *arguments: Any, **changes: Any) -> str:
+def refusal(bring: Bring, *arguments: Any, **changes: Any) -> str:
     with pytest.raises(ConfigurationError) as raised:
         bring(*arguments, **changes)
     return str(raised.value)
@@ -112,7 +112,7 @@ def test_calibration_lowers_the_loss_and_other_items_test_it(bring: Bring, tmp_p
 def test_test_items_that_were_calibrated_on_are_found_by_their_content(bring: Bring, tmp_path: Path) -> None:
     fitted, tested = labelled.items("vit", tmp_path / "a"), labelled.items("vit", tmp_path / "b", seed=1)
     shutil.copy(fitted / "sad" / "3.png", tested / "happy" / "again.png")
-    assert "--test: shares 1 items with --calibrate" in problems_of(bring, "vit", calibrate=fitted, test=tested)
+    assert "--test: shares 1 items with --calibrate" in refusal(bring, "vit", calibrate=fitted, test=tested)
 
 
 def test_without_labelled_items_a_warning_says_that_it_is_not_calibrated(bring: Bring) -> None:
@@ -171,10 +171,10 @@ def test_all_problems_are_reported_at_once(broken: Callable[..., str], tmp_path:
 
 def test_a_labelled_folder_that_is_too_small_is_refused_with_its_size(bring: Bring, tmp_path: Path) -> None:
     items = labelled.faces(tmp_path / "few", {"angry": 3, "happy": 4, "contempt": 200})
-    assert "holds 7 items of this model's emotions; at least 100 are needed" in problems_of(bring, "vit", calibrate=items)
+    assert "holds 7 items of this model's emotions; at least 100 are needed" in refusal(bring, "vit", calibrate=items)
     one = labelled.faces(tmp_path / "one", {"angry": 100})
-    assert "all items of" in problems_of(bring, "vit", calibrate=one)
-    assert "no such folder" in problems_of(bring, "vit", calibrate=tmp_path / "nowhere")
+    assert "all items of" in refusal(bring, "vit", calibrate=one)
+    assert "no such folder" in refusal(bring, "vit", calibrate=tmp_path / "nowhere")
 
 
 def test_files_that_cannot_be_read_are_counted_and_half_of_them_are_too_many(bring: Bring, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_files_that_cannot_be_read_are_counted_and_half_of_them_are_too_many(bri
     assert "3 items of items can't be read and are left out" in done.warnings
     for file in items.glob("*/*.png"):
         file.write_bytes(b"no picture")
-    assert "120 of 120 items can't be read" in problems_of(bring, "vit", name="other", calibrate=items)
+    assert "120 of 120 items can't be read" in refusal(bring, "vit", name="other", calibrate=items)
 
 
 def test_pictures_are_read_in_the_colours_and_the_middle_of_their_file(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_line_of_a_table_without_a_label_is_named(bring: Bring, tmp_path: Path
     items = labelled.items("bert", tmp_path / "items")
     with (items / "lines.tsv").open("a") as out:
         out.write("no label here\n")
-    assert "--calibrate lines.tsv:122: must be a text, a tab and its label" in problems_of(bring, "bert", calibrate=items)
+    assert "--calibrate lines.tsv:122: must be a text, a tab and its label" in refusal(bring, "bert", calibrate=items)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_line_of_a_table_without_a_label_is_named(bring: Bring, tmp_path: Path
         ("lists", {"config.json": {"model_type": "vit", "id2label": ["a"]}}, "config.json id2label: must be a map"),
     ],
 )
-def test_what_is_no_encoder_is_refused_with_the_reason(path: str, content: Any, words: str, tmp_path: Path, bring: Bring) -> None:
+def test_what_is_no_encoder_is_refused(path: str, content: Any, words: str, tmp_path: Path, bring: Bring) -> None:
     given = tmp_path / path
     if isinstance(content, bytes):
         given.write_bytes(content)
@@ -239,18 +239,18 @@ def test_what_is_no_encoder_is_refused_with_the_reason(path: str, content: Any, 
         given.mkdir()
         for name, text in content.items():
             (given / name).write_text(text if isinstance(text, str) else json.dumps(text))
-    assert words in problems_of(bring, "", path=given, modality="face", labels="a=anger,b=fear")
+    assert words in refusal(bring, "", path=given, modality="face", labels="a=anger,b=fear")
 
 
 def test_an_onnx_of_another_modality_is_refused_by_its_inputs(bring: Bring, tmp_path: Path) -> None:
     shutil.copy(TINY / "vit" / "model.onnx", tmp_path / "some.onnx")
     labels = "angry,disgust,fear,happy,sad,surprise,neutral,contempt"
-    message = problems_of(bring, "", path=tmp_path / "some.onnx", modality="voice", labels=labels)
+    message = refusal(bring, "", path=tmp_path / "some.onnx", modality="voice", labels=labels)
     assert "inputs.pixel_values: pixel_values (? x 3 x 64 x 64, f32) must be batch x samples" in message
-    message = problems_of(bring, "", path=tmp_path / "some.onnx", modality="text", labels=labels)
+    message = refusal(bring, "", path=tmp_path / "some.onnx", modality="text", labels=labels)
     assert "inputs: must be input_ids and attention_mask" in message
     assert "tokenizer.json: is missing" in message
-    message = problems_of(bring, "", path=tmp_path / "some.onnx", modality="face", labels=labels)
+    message = refusal(bring, "", path=tmp_path / "some.onnx", modality="face", labels=labels)
     assert "preprocessor_config.json: is missing: write one beside it" in message
 
 
@@ -259,7 +259,7 @@ def test_a_preprocessor_that_does_not_fit_is_refused(bring: Bring, tmp_path: Pat
     shutil.copytree(TINY / "vit", folder)
     facts = {"size": 224, "rescale_factor": 1.0, "image_mean": [0.5], "image_std": [0.5, 0.5, 0.5]}
     (folder / "preprocessor_config.json").write_text(json.dumps(facts))
-    message = problems_of(bring, "", path=folder, modality="face")
+    message = refusal(bring, "", path=folder, modality="face")
     for words in ("size: 224 isn't a square that fits", "rescale_factor: must be 1/255", "image_mean: must be three"):
         assert words in message
 
@@ -270,7 +270,7 @@ def test_a_hugging_face_folder_without_the_packages_names_the_extra(
     (tmp_path / "model.safetensors").write_bytes(b"")
     shutil.copy(TINY / "vit" / "config.json", tmp_path)
     monkeypatch.setattr(source, "missing_packages", lambda: ["torch", "transformers"])
-    message = problems_of(bring, "", path=tmp_path, modality="face")
+    message = refusal(bring, "", path=tmp_path, modality="face")
     assert "exported with torch, transformers, not installed here: install the extra train" in message
     assert message.startswith(f"import of {tmp_path}: 1 problem\n")
 
