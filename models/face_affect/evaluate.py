@@ -1,13 +1,12 @@
-"""The shipped model and FER2013 in, the figures of the card out. `python -m models.face_affect.evaluate --data DIR`.
+"""Evaluate the shipped model on FER2013's PrivateTest. `python -m models.face_affect.evaluate --data DIR`.
 
-Needs the run-time packages only. Nothing is chosen here. `--write` states what was found in `figures.json`, the card
-and its picture, and appends the look at PrivateTest to `test_log.jsonl`. Pictures are as in the data set, without a
-detector, where nothing else is said.
+Needs the run-time packages only. Nothing is chosen here. `--write` (with matplotlib) states the figures: figures.json,
+the card's table and picture, and a line of `test_log.jsonl`. Pictures are as in the data set, without a detector,
+unless a figure's text names another source.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 from pathlib import Path
@@ -20,13 +19,11 @@ from kernels.calibration import expected_calibration_error, perfect_ece_band, so
 from kernels.emotions import SEVEN
 from kernels.engines import MODELS, Engine, load, read_spec
 from kernels.face.crop import FAULTS, SIZE
-from models import figures as stated
-from models import pictures
-from models import speed as speeds
+from models import evaluation, pictures
+from models import speed as times
 from models.face_affect.recipe import calibrate, split
 from models.figures import Figure
 from models.scores import Score, calibration_figures, interval
-from models.test_log import append_look
 from streamer.errors import ModelError
 
 MODEL = "face_affect"
@@ -39,10 +36,10 @@ _HEAD_ONLY = "a linear head on a network that never saw these labels; training f
 
 
 def refuse_trained(faces: split.Faces, rows: NDArray[np.int64]) -> None:
-    """Rows of FER2013, checked picture by picture against those that were trained on.
+    """Check rows of FER2013, picture by picture, against those that were trained on.
 
     Raises:
-        ModelError: one of them, or an exact copy of it, was trained on; names its row.
+        ModelError: a picture, or an exact copy of it, was trained on; the message names its row.
     """
     trained = {hash_of(image) for image in faces.images[faces.where("train")]}
     for row in rows.tolist():
@@ -53,17 +50,17 @@ def refuse_trained(faces: split.Faces, rows: NDArray[np.int64]) -> None:
 
 
 def logits_of(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pictures uint8 n x 48 x 48 to logits float32 n x 7."""
+    """Run the model on pictures (uint8, n x 48 x 48) and return the logits (float32, n x 7)."""
     return calibrate.outputs(engine.infer, images)["logits"]
 
 
 def hash_of(image: NDArray[np.uint8]) -> str:
-    """A picture to the first 12 hexadecimal digits of its SHA-256."""
+    """Return the first 12 hexadecimal digits of a picture's SHA-256."""
     return hashlib.sha256(image.tobytes()).hexdigest()[:12]
 
 
 def figures(data: Path) -> list[Figure]:
-    """The data folder to every figure of the card but its speed; about half a minute.
+    """Measure every figure of the card but its speed; about half a minute.
 
     Raises:
         ModelError: a picture of PrivateTest was trained on.
@@ -76,26 +73,26 @@ def _figures(faces: split.Faces) -> list[Figure]:
     run = backend_openvino.compile(FOLDER / "model.onnx", 1)
     rows = faces.where("private")
     refuse_trained(faces, rows)
-    seen = calibrate.outputs(run, faces.images[rows])
-    p = softmax(seen["logits"], spec.temperature)
+    outputs = calibrate.outputs(run, faces.images[rows])
+    p = softmax(outputs["logits"], spec.temperature)
     return [
         *_on_votes(faces, rows, p),
         *_over_seeds(faces, rows, p),
-        *_on_original_labels(faces, rows, p, seen["embedding"], run),
+        *_on_original_labels(faces, rows, p, outputs["embedding"], run),
         *_calibration(faces, run, spec.temperature),
         *_gate(faces, run, spec.temperature),
     ]
 
 
 def _on_votes(faces: split.Faces, rows: NDArray[np.int64], p: NDArray[np.float64]) -> list[Figure]:
-    """Judged by FER+'s votes, without the pictures that have an exact or near copy in Training."""
+    """Judge by FER+'s votes, without the pictures that have an exact or near copy in Training."""
     found = []
     for name, truth, what, published in (
         ("ferplus", faces.majority, "FER+ majority", "VGG13 about .84 over eight classes, other exclusions"),
         ("plurality", faces.plurality, "most of the ten votes", ""),
     ):
-        own = (truth[rows] >= 0) & ~faces.copied[rows]
-        guess, true = p.argmax(1)[own], truth[rows][own]
+        chosen = (truth[rows] >= 0) & ~faces.copied[rows]
+        guess, true = p.argmax(1)[chosen], truth[rows][chosen]
         of = f"{what}, PrivateTest without exact and near copies of Training"
         found += [
             Figure(
@@ -112,15 +109,15 @@ def _on_votes(faces: split.Faces, rows: NDArray[np.int64], p: NDArray[np.float64
 
 
 def _over_seeds(faces: split.Faces, rows: NDArray[np.int64], p: NDArray[np.float64]) -> list[Figure]:
-    """The recipe's own figures, from what the networks of three seeds made of PrivateTest (`seeds.csv`)."""
+    """Measure the recipe, from the predictions of three seeds' networks for PrivateTest (`seeds.csv`)."""
     by_hash, seeds = read_seeds()
     named = np.array([by_hash[hash_of(faces.images[row])] for row in rows])
     found = []
     for name, truth, what in (
         ("ferplus", faces.majority, "FER+ majority"), ("plurality", faces.plurality, "most of the ten votes"),
     ):  # fmt: skip
-        own = (truth[rows] >= 0) & ~faces.copied[rows]
-        right = (named[own] == truth[rows][own, None]).mean(axis=0)
+        chosen = (truth[rows] >= 0) & ~faces.copied[rows]
+        right = (named[chosen] == truth[rows][chosen, None]).mean(axis=0)
         of = f"of the recipe over {len(seeds)} seeds: accuracy, {what}, PrivateTest without copies"
         found += [
             Figure(
@@ -128,7 +125,7 @@ def _over_seeds(faces: split.Faces, rows: NDArray[np.int64], p: NDArray[np.float
                 what=f"mean {of}",
                 value=float(right.mean()),
                 tolerance=0.0005,
-                n=int(own.sum()),
+                n=int(chosen.sum()),
             ),
             Figure(
                 name=f"seeds_sd_{name}",
@@ -149,12 +146,13 @@ def _on_original_labels(
     faces: split.Faces, rows: NDArray[np.int64], p: NDArray[np.float64], embedding: NDArray[np.float32],
     run: calibrate.Run,
 ) -> list[Figure]:  # fmt: skip
-    """Judged by FER2013's own labels: the model as it is, and a linear head fitted to them on held-out pictures.
+    """Judge by FER2013's original labels: the model as it is, and a linear head fitted to them on held-out pictures.
 
-    The head (least squares, penalty chosen on PublicTest) shows what the embedding holds of labels that it never saw.
+    The head (least squares, penalty chosen on PublicTest) measures how much of these labels, which the network was not
+    trained on, its embedding contains.
     """
-    held = np.concatenate([faces.where("held_a"), faces.where("held_b")])
-    head = _head(calibrate.outputs(run, faces.images[held])["embedding"], faces.original[held])
+    held_out = np.concatenate([faces.where("held_a"), faces.where("held_b")])
+    head = _head(calibrate.outputs(run, faces.images[held_out])["embedding"], faces.original[held_out])
     truth, fresh, found = faces.original[rows], ~faces.leaked[rows], []
     for name, guesses, why, what in (
         ("original", p, _BY_DESIGN, "accuracy"),
@@ -162,14 +160,14 @@ def _on_original_labels(
             "original_head",
             _with_one(embedding) @ head,
             _HEAD_ONLY,
-            f"accuracy of a linear head on the embedding, fitted to {len(held):,} held-out pictures",
+            f"accuracy of a linear head on the embedding, fitted to {len(held_out):,} held-out pictures",
         ),
     ):
-        for ending, kept, aim, floor, which in (
+        for ending, chosen, aim, floor, which in (
             ("", np.ones(len(rows), bool), 0.71, ".660", "PrivateTest"),
             ("_without_leaked", fresh, 0.70, ".645", "PrivateTest without the exact copies of Training"),
         ):
-            right = (guesses.argmax(1) == truth)[kept]
+            right = (guesses.argmax(1) == truth)[chosen]
             found.append(
                 Figure(
                     name=f"accuracy_{name}{ending}",
@@ -187,8 +185,8 @@ def _on_original_labels(
 
 
 def _calibration(faces: split.Faces, run: calibrate.Run, temperature: float) -> list[Figure]:
-    """How far the probabilities can be believed, in the data set and on video."""
-    rows = calibrate.named(faces, "private")
+    """Measure the calibration of the probabilities, in the data set and as on video."""
+    rows = calibrate.labelled(faces, "private")
     found = []
     for prefix, images, of in (
         ("", faces.images[rows], "PrivateTest without copies, most of the ten votes"),
@@ -200,22 +198,23 @@ def _calibration(faces: split.Faces, run: calibrate.Run, temperature: float) -> 
 
 
 def _gate(faces: split.Faces, run: calibrate.Run, temperature: float) -> list[Figure]:
-    """What the quality gate does to the confidence on spoiled pictures: with it, and without."""
-    rows = calibrate.named(faces, "private")
-    seen = calibrate.spoiled(run, temperature, faces, rows, every=False, seed=1)
+    """Measure the confidence on spoiled pictures with the quality gate and without it."""
+    rows = calibrate.labelled(faces, "private")
+    spoiled = calibrate.spoiled(run, temperature, faces, rows, every=False, seed=1)
     found = []
     for name, faults, what in (("open", {}, "without the quality gate"), ("gated", FAULTS, "with it")):
-        sure = seen.confidence(faults)
-        low, high = perfect_ece_band(sure)
+        confidence = spoiled.confidence(faults)
+        low, high = perfect_ece_band(confidence)
         found += [
             Figure(
                 name=f"spoiled_ece_{name}", what=f"ECE of `confidence` on spoiled pictures, {what}",
-                value=expected_calibration_error(sure, seen.right), tolerance=0.006, n=len(rows), lower_is_better=True,
+                value=expected_calibration_error(confidence, spoiled.right), tolerance=0.006, n=len(rows),
+                lower_is_better=True,
                 floor=f"a perfect calibrator's: {low:.3f} to {high:.3f}",
             ),
             Figure(
                 name=f"spoiled_risk_{name}", what=f"mean error rate over all coverages on spoiled pictures, {what}",
-                value=float(pictures.risks(sure, seen.right).mean()), tolerance=0.006, n=len(rows),
+                value=float(pictures.risks(confidence, spoiled.right).mean()), tolerance=0.006, n=len(rows),
                 lower_is_better=True,
             ),
         ]  # fmt: skip
@@ -223,18 +222,18 @@ def _gate(faces: split.Faces, run: calibrate.Run, temperature: float) -> list[Fi
 
 
 def read_seeds() -> tuple[dict[str, list[int]], list[str]]:
-    """`seeds.csv` to the classes by picture hash, one for each seed, and the seeds' names."""
+    """Read `seeds.csv`: the predicted classes by picture hash, one for each seed, and the seeds' names."""
     with SEEDS.open(newline="", encoding="utf-8") as file:
         head, *lines = csv.reader(file)
     return {item: [SEVEN.index(name) for name in classes] for item, *classes in lines}, head[1:]
 
 
 def speed() -> list[Figure]:
-    """How long one face takes, both sides of it read, beside torch and onnxruntime in one run."""
+    """Measure the milliseconds of one face, as it is and mirrored, beside torch and onnxruntime in one run."""
     face = {"faces": np.random.default_rng(0).uniform(0, 255, (1, 1, SIZE, SIZE)).astype(np.float32)}
-    engine = load(MODEL, threads=speeds.THREADS)
+    engine = load(MODEL, threads=times.THREADS)
 
-    def torch_forward() -> speeds.Call:
+    def torch_forward() -> times.Call:
         import torch
 
         from models.face_affect.recipe.network import BothSides, FaceNet
@@ -242,27 +241,13 @@ def speed() -> list[Figure]:
         net, tensor = BothSides(FaceNet()).eval(), torch.from_numpy(face["faces"])
         return lambda: net(tensor)
 
-    calls = {speeds.OURS: lambda: engine.infer(face)} | speeds.torch_call(torch_forward)
-    taken = speeds.measure(calls | speeds.onnxruntime_call(FOLDER / "model.onnx", face))
-    return speeds.figures(taken, of="one face, both sides", must=3.0, aim=1.5)
-
-
-def write(data: Path) -> list[Figure]:
-    """State every figure: `figures.json`, the card's table, its picture, and a line of `test_log.jsonl`."""
-    faces = split.load(data)
-    found = _figures(faces) + speed()
-    stated.write(FOLDER, found)
-    stated.fill_card(FOLDER)
-    rows = calibrate.named(faces, "private")
-    engine = load(MODEL, threads=1)
-    p = softmax(logits_of(engine, faces.images[rows]), engine.spec.temperature)
-    pictures.draw(FOLDER, p, faces.plurality[rows], SEVEN)
-    append_look(FOLDER, {figure.name: figure.value for figure in found})
-    return found
+    calls = {times.OURS: lambda: engine.infer(face)} | times.torch_call(torch_forward)
+    taken = times.measure(calls | times.onnxruntime_call(FOLDER / "model.onnx", face))
+    return times.figures(taken, of="one face, both sides", must=3.0, aim=1.5)
 
 
 def _head(embedding: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Embeddings n x 256 and classes n to the weights of a linear head, 257 x 7 (least squares with a penalty)."""
+    """Fit a linear head (257 x 7) to embeddings (n x 256) and classes (n) by least squares with a penalty."""
     x = _with_one(embedding)
     scale = np.append(embedding.std(axis=0, dtype=np.float64) + 1e-6, 1.0)
     z = x / scale
@@ -279,12 +264,16 @@ def _share_of(right: NDArray[np.bool_]) -> Score:
 
 
 def main() -> None:
-    """Command line in, a table of figures out."""
-    options = argparse.ArgumentParser(prog="python -m models.face_affect.evaluate", description=__doc__)
-    options.add_argument("--data", type=Path, required=True, help="the folder that holds fer2013/")
-    options.add_argument("--write", action="store_true", help="state them in the folder of the model")
-    given = options.parse_args()
-    print(stated.table(write(given.data) if given.write else figures(given.data) + speed()))
+    """Run the command line."""
+    given = evaluation.parser(MODEL, __doc__, "the folder that holds fer2013/").parse_args()
+    faces = split.load(given.data)
+
+    def draw(folder: Path) -> None:
+        rows, engine = calibrate.labelled(faces, "private"), load(MODEL, threads=1)
+        p = softmax(logits_of(engine, faces.images[rows]), engine.spec.temperature)
+        pictures.draw(folder, p, faces.plurality[rows], SEVEN)
+
+    evaluation.report(FOLDER, _figures(faces) + speed(), draw, write=given.write)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Half B's windows in, the card's figures out: the shipped gates and the rivals. `python -m models.fuser.evaluate`.
+"""Evaluate the shipped fusion gates and their rivals. `python -m models.fuser.evaluate --data DIR`.
 
 Rivals are fitted again on half A's windows, in seconds, and judged on half B's: other items, other speakers. Nothing is
-chosen here. `derived_*`: valence, arousal and dominance from text_affect's emotions against what people rated on
-EmoBank's dev sentences, which nothing of it was fitted on.
+chosen here. `derived_*`: valence, arousal and dominance derived from text_affect's emotions, against people's ratings
+of EmoBank's dev sentences, on which nothing of it was fitted.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from numpy.typing import NDArray
 from kernels import model_input, scores
 from kernels.emotions import SEVEN
 from kernels.vad import vad_of
-from models import figures as stated
-from models import pictures
+from models import evaluation, pictures
 from models.figures import Figure
 from models.fuser import fit, fusers
 from models.fuser.compose import MODALITIES, Composed, compose, read
@@ -39,30 +37,30 @@ Floats = NDArray[np.float64]
 
 
 def figures(data: Path) -> list[Figure]:
-    """The data folder to every figure of the card; about a minute on one core."""
-    return _stated(*_judge(data)) + derived(data)
+    """Measure every figure of the card; about a minute on one core."""
+    return _compare(*_judge(data)) + derived(data)
 
 
-def _stated(judged: Composed, found: Mapping[str, Floats]) -> list[Figure]:
-    contradicted, said = judged.kind == "conflict", fusers.sayable(fusers.evidence(judged))
-    told: list[Figure] = []
+def _compare(judged: Composed, found: Mapping[str, Floats]) -> list[Figure]:
+    contradicted, covered = judged.kind == "conflict", fusers.covered_windows(fusers.evidence(judged))
+    measured: list[Figure] = []
     for name, p in found.items():
         guess, slug = p.argmax(axis=1), _slug(name)
-        told.append(_figure(f"{slug}_macro_f1", f"macro-F1, {name}", *_macro_f1(judged, guess), len(p)))
+        measured.append(_figure(f"{slug}_macro_f1", f"macro-F1, {name}", *_macro_f1(judged, guess), len(p)))
         hit = (guess == judged.truth)[contradicted]
-        told.append(_figure(f"{slug}_conflict", f"accuracy in conflict, {name}", float(hit.mean()), None, len(hit)))
-        far = scores.calibration(p[said], judged.truth[said])
-        told.append(_figure(f"{slug}_nll", f"NLL (nats), {name}", far.nll, None, len(said)))
+        measured.append(_figure(f"{slug}_conflict", f"accuracy in conflict, {name}", float(hit.mean()), None, len(hit)))
+        calibration = scores.calibration(p[covered], judged.truth[covered])
+        measured.append(_figure(f"{slug}_nll", f"NLL (nats), {name}", calibration.nll, None, len(covered)))
         if name == SHIPPED:
-            told.append(_figure(f"{slug}_ece", f"ECE, {name}", far.ece, None, len(said)))
-    told += [_lead(judged, found["gate"], found[rival], rival) for rival in found if rival not in ("gate", SHIPPED)]
-    gates, truth = found["gate"][said], judged.truth[said]
-    told += calibration_figures(gates, truth, of="half B, gates fitted on half A", tolerance=_TOLERANCE)
-    return told
+            measured.append(_figure(f"{slug}_ece", f"ECE, {name}", calibration.ece, None, len(covered)))
+    measured += [_lead(judged, found["gate"], found[rival], rival) for rival in found if rival not in ("gate", SHIPPED)]
+    gates, truth = found["gate"][covered], judged.truth[covered]
+    measured += calibration_figures(gates, truth, of="half B, gates fitted on half A", tolerance=_TOLERANCE)
+    return measured
 
 
 def derived(data: Path) -> list[Figure]:
-    """Pearson's r of the VAD that text_affect's emotions stand for, with EmoBank's dev ratings."""
+    """Measure Pearson's r between the VAD derived from text_affect's emotions and EmoBank's dev ratings."""
     sentences, encoder = emobank.read(data, "dev"), Encoder(threads=1)
     spec = encoder.engine.spec
     p, _ = model_input.emotions(spec, encoder.outputs(sentences.texts)["logits"])
@@ -71,25 +69,25 @@ def derived(data: Path) -> list[Figure]:
     def r(axis: int, rows: NDArray[np.intp]) -> float:
         return float(np.corrcoef(sentences.vad[rows, axis], guess[rows, axis])[0, 1])
 
-    every, told = np.arange(len(guess)), []
+    every, measured = np.arange(len(guess)), []
     for axis, name in enumerate(emobank.DIMENSIONS):
         between = interval(lambda rows, axis=axis: r(axis, rows), len(guess), 500)  # type: ignore[misc]
         what = f"r of {name} derived from text_affect's emotions with ratings, EmoBank dev"
-        told.append(_figure(f"derived_{name}", what, r(axis, every), between, len(guess)))
-    return told
+        measured.append(_figure(f"derived_{name}", what, r(axis, every), between, len(guess)))
+    return measured
 
 
 def _judge(data: Path) -> tuple[Composed, dict[str, Floats]]:
-    """Half B's windows, and what each fuser makes of them."""
-    learnt = compose(read(data, "A"), fit.WINDOWS, fit.SEED)
+    """Compose half B's windows and let each fuser predict their classes: probabilities (n, 7) by the fuser's name."""
+    fitted_on = compose(read(data, "A"), fit.WINDOWS, fit.SEED)
     judged = compose(read(data, "B"), WINDOWS, SEED)
-    a, b = fusers.evidence(learnt), fusers.evidence(judged)
+    a, b = fusers.evidence(fitted_on), fusers.evidence(judged)
     declared = load_topology(default_topology()).modalities
     reliability = [declared[m].reliability or 0.0 for m in MODALITIES]
     found = {SHIPPED: fusers.kernel(judged, reliability, [declared[m].sharpness for m in MODALITIES])}
     for name, (fuser, begin) in fusers.RIVALS.items():
-        found[name] = fuser(b, fusers.fit(fuser, begin, a, learnt.truth))
-    found["concatenation"] = fusers.concatenation(a, learnt.truth, b)
+        found[name] = fuser(b, fusers.fit(fuser, begin, a, fitted_on.truth))
+    found["concatenation"] = fusers.concatenation(a, fitted_on.truth, b)
     return judged, found
 
 
@@ -120,19 +118,16 @@ def _figure(name: str, what: str, value: float, between: tuple[float, float] | N
 
 
 def main() -> None:
-    """Command line in, the table out; `--write` states the figures and draws the picture."""
-    parser = argparse.ArgumentParser(prog="python -m models.fuser.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="holds fer2013/, goemotions/, emodb/ and emobank/")
-    parser.add_argument("--write", action="store_true", help="state the figures here and draw the card's picture")
-    given = parser.parse_args()
-    judged, answers = _judge(given.data)
-    found = _stated(judged, answers) + derived(given.data)
-    print(stated.table(found))
-    if given.write:
-        stated.write(FOLDER, found)
-        stated.fill_card(FOLDER)
-        said = fusers.sayable(fusers.evidence(judged))
-        pictures.draw(FOLDER, answers["gate"][said], judged.truth[said], SEVEN)
+    """Run the command line."""
+    given = evaluation.parser("fuser", __doc__, "holds fer2013/, goemotions/, emodb/ and emobank/").parse_args()
+    judged, p = _judge(given.data)
+
+    def draw(folder: Path) -> None:
+        covered = fusers.covered_windows(fusers.evidence(judged))
+        pictures.draw(folder, p["gate"][covered], judged.truth[covered], SEVEN)
+
+    found = _compare(judged, p) + derived(given.data)
+    evaluation.report(FOLDER, found, draw, write=given.write, log="none")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""MIntRec in, the figures of the card out: `python -m models.mintrec.evaluate --data DIR`.
+"""Fit the recipe on MIntRec's train split and evaluate it on test: `python -m models.mintrec.evaluate --data DIR`.
 
-Needs the run-time packages only: the recipe is fitted on the train split and judged on test. `--write` (with
-matplotlib) states what it finds: figures.json, the card's table and picture, and a line of `test_log.jsonl` for the
-look at the test split; without it no trace is left.
+Needs the run-time packages only. `--write` (with matplotlib) states the figures: figures.json, the card's table and
+picture, and a line of `test_log.jsonl`. Without it nothing is stored.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +14,10 @@ from numpy.typing import NDArray
 
 from kernels.engines import MODELS
 from kernels.scores import macro_f1
-from models import figures as cards
-from models import pictures
+from models import evaluation, pictures
 from models.figures import Figure
 from models.mintrec import recipe
 from models.scores import Score, calibration_figures, interval
-from models.test_log import append_look
 from models.text_affect.recipe.encode import Encoder
 
 MODEL = "mintrec"
@@ -33,7 +29,7 @@ _MISSED = (
 
 
 class Judged(NamedTuple):
-    """A split's probabilities (n x 20), true intents (n), the intents' names, and which texts train has not (n)."""
+    """A split: probabilities (n x 20), true intents (n), the intents' names (20), and which texts train lacks (n)."""
 
     p: NDArray[np.float64]
     truth: NDArray[np.int64]
@@ -42,7 +38,7 @@ class Judged(NamedTuple):
 
 
 def judge(data: Path, parts: tuple[recipe.Part, ...]) -> list[Judged]:
-    """Data folder and splits in, what the recipe, fitted on train, makes of each out."""
+    """Fit the recipe on train and let it predict the intents of each of the splits `parts`."""
     encoder, train = Encoder(), recipe.read(data, "train")
     fitted = recipe.fit(train, recipe.features_of(train, encoder))
     found = []
@@ -55,7 +51,7 @@ def judge(data: Path, parts: tuple[recipe.Part, ...]) -> list[Judged]:
 
 
 def figures(data: Path) -> list[Figure]:
-    """Data folder in, every figure of the card out."""
+    """Measure every figure of the card."""
     return _figures(*judge(data, ("test", "dev")))
 
 
@@ -97,20 +93,14 @@ def _scored(name: str, what: str, score: Score, n: int, *, floor: str = "", publ
 
 
 def main() -> None:
-    """Command line in, the card's table of figures out."""
-    parser = argparse.ArgumentParser(prog="python -m models.mintrec.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds mintrec/")
-    parser.add_argument("--write", action="store_true", help="state the figures: figures.json, card, picture, test log")
-    given = parser.parse_args()
+    """Run the command line."""
+    given = evaluation.parser(MODEL, __doc__, "folder that holds mintrec/").parse_args()
     test, dev = judge(given.data, ("test", "dev"))
-    found = _figures(test, dev)
-    if given.write:
-        folder = MODELS / MODEL
+
+    def draw(folder: Path) -> None:
         pictures.draw(folder, test.p, test.truth, [str(name) for name in test.classes])
-        cards.write(folder, found)
-        cards.fill_card(folder)
-        append_look(folder, {figure.name: figure.value for figure in found if not figure.choice})
-    print(cards.table(found))
+
+    evaluation.report(MODELS / MODEL, _figures(test, dev), draw, write=given.write)
 
 
 if __name__ == "__main__":

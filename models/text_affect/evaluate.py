@@ -1,13 +1,12 @@
-"""The shipped model and GoEmotions in, the figures of the card out. `python -m models.text_affect.evaluate --data DIR`.
+"""Evaluate the shipped model on GoEmotions test, and elsewhere. `python -m models.text_affect.evaluate --data DIR`.
 
 Needs the run-time packages only. Thresholds of the multi-label figures come from dev; nothing else is chosen. `--write`
-(with matplotlib) states what it finds: figures.json, the card's table and picture, and a line of `test_log.jsonl` for
-the look at the test splits; without it no trace is left. Times are stated by `python -m models.speed text_affect`.
+(with matplotlib) states the figures: figures.json, the card's table and picture, and a line of `test_log.jsonl`.
+Without it nothing is stored. Times are measured by `python -m models.speed text_affect`.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +18,10 @@ from kernels.calibration import softmax
 from kernels.emotions import EMOTIONS, SEVEN
 from kernels.engines import MODELS
 from kernels.scores import Flags, f1
-from models import figures as cards
-from models import pictures
+from models import evaluation, pictures
 from models import speed as times
 from models.figures import Figure
 from models.scores import calibration_figures, interval
-from models.test_log import append_look
 from models.text_affect.recipe import elsewhere, scores, split
 from models.text_affect.recipe.encode import MODEL, Encoder
 from models.text_affect.recipe.swap import Swap, swap
@@ -37,7 +34,7 @@ _TOKENS, _ORDINARY_WORD = 32, 2000
 _MUST_MS, _AIM_MS = 4.0, 2.0
 
 
-class Readings(NamedTuple):
+class Judged(NamedTuple):
     """Comments (n), `p` of the nine emotions (n x 9), the raters' shares (n x 9), and the raw outputs."""
 
     comments: list[split.Comment]
@@ -47,8 +44,8 @@ class Readings(NamedTuple):
     goemotions: NDArray[np.float32]
 
 
-def read(data: Path, comments: list[split.Comment], encoder: Encoder) -> Readings:
-    """Comments in, what the encoder makes of them out.
+def judge(data: Path, comments: list[split.Comment], encoder: Encoder) -> Judged:
+    """Run the encoder on comments.
 
     Raises:
         ModelError: it was trained on one of them.
@@ -57,17 +54,17 @@ def read(data: Path, comments: list[split.Comment], encoder: Encoder) -> Reading
     outputs = encoder.outputs([comment.text for comment in comments])
     logits = outputs["logits"]
     p = softmax(logits, encoder.engine.spec.temperature)
-    return Readings(comments, p, split.emotion_targets(comments), logits, outputs["goemotions"])
+    return Judged(comments, p, split.emotion_targets(comments), logits, outputs["goemotions"])
 
 
 def figures(data: Path) -> list[Figure]:
-    """Data folder in, every figure of the card but the times out."""
-    return _judged(data)[0]
+    """Measure every figure of the card but the times."""
+    return _measure(data)[0]
 
 
-def _judged(data: Path) -> tuple[list[Figure], Readings]:
+def _measure(data: Path) -> tuple[list[Figure], Judged]:
     encoder = Encoder()
-    dev, test = (read(data, split.read(data, part), encoder) for part in ("dev", "test"))
+    dev, test = (judge(data, split.read(data, part), encoder) for part in ("dev", "test"))
     thresholds = scores.Thresholds.choose(dev.goemotions, dev.comments)
     found = _multi_label(test, thresholds) + _top_class(test)
     found += calibration_figures(test.p, test.shares, of="nine emotions, GoEmotions test", tolerance=_TOLERANCE)
@@ -75,7 +72,7 @@ def _judged(data: Path) -> tuple[list[Figure], Readings]:
     return found, test
 
 
-def _multi_label(test: Readings, thresholds: scores.Thresholds) -> list[Figure]:
+def _multi_label(test: Judged, thresholds: scores.Thresholds) -> list[Figure]:
     named = scores.Guesses.of(test.goemotions, test.comments, thresholds)
     return [
         _macro(
@@ -89,7 +86,7 @@ def _multi_label(test: Readings, thresholds: scores.Thresholds) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _top_class(test: Readings) -> list[Figure]:
+def _top_class(test: Judged) -> list[Figure]:
     top = scores.TopClass.of(test.logits, test.comments)
     n = len(top.truth)
     found = [
@@ -130,10 +127,10 @@ def _elsewhere(data: Path, encoder: Encoder) -> list[Figure]:
 
 
 def _swapped(found: Swap) -> list[Figure]:
-    said = "total variation between readings of one line about two people"
+    what = "total variation between readings of one line about two people"
     values = {
-        "swap_mean": (f"{said}, mean", found.mean),
-        "swap_worst": (f"{said}, worst pair", found.worst),
+        "swap_mean": (f"{what}, mean", found.mean),
+        "swap_worst": (f"{what}, worst pair", found.worst),
         "swap_changed": ("share of such pairs whose most probable emotion differs", found.changed),
     }
     for group, value in found.by_group.items():
@@ -141,12 +138,12 @@ def _swapped(found: Swap) -> list[Figure]:
         values[f"swap_{group}"] = (f"a line about {kind}: how far from everybody's reading", value)
     loose = {"swap_worst": 5 * _TOLERANCE_OF_SWAPS}
     return [
-        _plain(name, what, value, found.lines, loose.get(name, _TOLERANCE_OF_SWAPS))
-        for name, (what, value) in values.items()
+        _plain(name, text, value, found.lines, loose.get(name, _TOLERANCE_OF_SWAPS))
+        for name, (text, value) in values.items()
     ]
 
 
-def _development(dev: Readings, thresholds: scores.Thresholds) -> list[Figure]:
+def _development(dev: Judged, thresholds: scores.Thresholds) -> list[Figure]:
     named = scores.Guesses.of(dev.goemotions, dev.comments, thresholds)
     values = {
         "macro_f1_7_dev": ("macro-F1, Ekman's six and neutral, dev", f1(named.truth_7, named.guess_7).mean()),
@@ -171,7 +168,7 @@ def _plain(name: str, what: str, value: float, n: int, tolerance: float = _TOLER
 
 
 def speed() -> list[Figure]:
-    """Nothing in, milliseconds of one message of 32 tokens out, beside the same network in torch and onnxruntime."""
+    """Measure the milliseconds of one message of 32 tokens, beside the same network in torch and onnxruntime."""
     engine = Encoder(threads=times.THREADS).engine
     ids = np.full((1, _TOKENS), _ORDINARY_WORD, dtype=np.int64)
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
@@ -193,21 +190,17 @@ def _in_torch(ids: NDArray[np.int64]) -> times.Call:
 
 
 def main() -> None:
-    """Command line in, the card's table of figures out."""
-    parser = argparse.ArgumentParser(prog="python -m models.text_affect.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds goemotions/, meld/, emocontext/")
-    parser.add_argument("--write", action="store_true", help="state the figures: figures.json, card, picture, test log")
-    given = parser.parse_args()
-    found, test = _judged(given.data)
+    """Run the command line."""
+    given = evaluation.parser(MODEL, __doc__, "folder that holds goemotions/, meld/, emocontext/").parse_args()
     folder = MODELS / MODEL
+    found, test = _measure(given.data)
     if given.write:
-        before = cards.read(folder) if (folder / cards.FIGURES).exists() else []
-        found += [figure for figure in before if times.is_time(figure.name)]
+        found += evaluation.not_measured(folder, found)
+
+    def draw(folder: Path) -> None:
         pictures.draw(folder, test.p, test.shares, EMOTIONS)
-        cards.write(folder, found)
-        cards.fill_card(folder)
-        append_look(folder, {figure.name: figure.value for figure in found if not figure.choice})
-    print(cards.table(found))
+
+    evaluation.report(folder, found, draw, write=given.write)
 
 
 if __name__ == "__main__":

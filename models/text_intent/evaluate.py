@@ -1,13 +1,12 @@
-"""The shipped head, the test lines and CLINC150 in, figures out. `python -m models.text_intent.evaluate --data DIR`.
+"""Evaluate the shipped head on the test lines and on CLINC150. `python -m models.text_intent.evaluate --data DIR`.
 
-Needs the run-time packages only. `--write` (with matplotlib) states what it finds: figures.json, the card's table and
-picture, and a line of `test_log.jsonl`; without it no trace is left. `--data` is asked for what the training lines
-were, to tell copies apart, and for CLINC150.
+Needs the run-time packages only. `--write` (with matplotlib) states the figures: figures.json, the card's table and
+picture, and a line of `test_log.jsonl`. Without it nothing is stored. `--data` is needed for CLINC150, and for the
+training lines, to find copies of them among the test lines.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +19,9 @@ from kernels.calibration import softmax
 from kernels.engines import MODELS, load
 from kernels.intents import INTENTS, NONE
 from kernels.scores import f1_of, macro_f1
-from models import figures as cards
-from models import pictures
+from models import evaluation, pictures
 from models.figures import Figure
 from models.scores import calibration_figures, interval
-from models.test_log import append_look
 from models.text_affect.recipe.encode import Encoder
 from models.text_intent.recipe import clinc, corpus, rejects
 from models.text_intent.recipe.corpus import READS
@@ -46,44 +43,44 @@ class Judged(NamedTuple):
 
 
 def read_test() -> Judged:
-    """The 300 hand-written lines, in the file's order."""
+    """Read the 300 hand-written lines, in the file's order."""
     rows = [line.split("\t") for line in TEST_LINES.read_text(encoding="utf-8").splitlines()]
     return Judged([text for _, text in rows], corpus.indices([intent for intent, _ in rows]))
 
 
 def read_dev(data: Path) -> Judged:
-    """CLINC150 validation in, the questions that the map gives an intent out; three copies of training are left out."""
-    known = {question.text for question in clinc.read(data, "train")}
-    mapped = [(one.text, clinc.intent_of(one)) for one in clinc.read(data, "val") if one.text not in known]
-    kept = [(text, intent) for text, intent in mapped if intent is not None]
-    return Judged([text for text, _ in kept], corpus.indices([intent for _, intent in kept]))
+    """Read the questions of CLINC150 validation that `clinc.intent_of` maps, without three copies of training."""
+    trained = {question.text for question in clinc.read(data, "train")}
+    mapped = [(one.text, clinc.intent_of(one)) for one in clinc.read(data, "val") if one.text not in trained]
+    judged = [(text, intent) for text, intent in mapped if intent is not None]
+    return Judged([text for text, _ in judged], corpus.indices([intent for _, intent in judged]))
 
 
 def refuse_trained(data: Path, texts: Sequence[str]) -> None:
-    """Questions of CLINC150 or comments of GoEmotions that are to be judged in; nothing out.
+    """Refuse to judge questions of CLINC150 or comments of GoEmotions that the head was fitted on.
 
     Raises:
-        ModelError: one of them is a line that the head was fitted on.
+        ModelError: one of the texts is a training line.
     """
-    heard = {line.text for line in corpus.lines(data) if corpus.source(line) != "template"}.intersection(texts)
-    if heard:
-        raise ModelError(f"models/{MODEL} was trained on {len(heard)} of these lines, {min(heard)!r} among them")
+    trained = {line.text for line in corpus.lines(data) if corpus.source(line) != "template"}.intersection(texts)
+    if trained:
+        raise ModelError(f"models/{MODEL} was trained on {len(trained)} of these lines, {min(trained)!r} among them")
 
 
 def plain(text: str) -> str:
-    """A text in, its words in lower case with single spaces out: what two copies have in common."""
+    """Normalise a text for comparison: its words in lower case, joined by single spaces."""
     return " ".join(re.findall(r"\w+", text.casefold().replace("'", "")))
 
 
 def probabilities(texts: Sequence[str], models: Path = MODELS) -> Floats:
-    """Texts in, the shipped models' probabilities (n x 10) out."""
+    """Predict the intents of n texts with the shipped models: probabilities (n x 10)."""
     head = load(MODEL, models=models)
     outputs = head.infer({READS: Encoder(models=models).outputs(texts)[READS]})
     return softmax(outputs["logits"], head.spec.temperature)
 
 
 def figures(data: Path) -> list[Figure]:
-    """Data folder in, every figure of the card out."""
+    """Measure every figure of the card."""
     return _judged(data)[0]
 
 
@@ -122,11 +119,11 @@ def _of_test(test: Judged, guess: NDArray[np.int64], new: NDArray[np.bool_]) -> 
 
 
 def _of_clinc(data: Path) -> list[Figure]:
-    """The recipe on CLINC150's own classes; ridge, neighbours and threshold were chosen on validation."""
+    """Measure the recipe on CLINC150's 150 classes; ridge, neighbours and threshold were chosen on validation."""
     named = rejects.named(data, "test")
-    known = named.truth != clinc.OUT_OF_SCOPE
+    in_scope = named.truth != clinc.OUT_OF_SCOPE
     least = rejects.CHOSEN.least
-    rows, others = np.flatnonzero(known), np.flatnonzero(~known)
+    rows, others = np.flatnonzero(in_scope), np.flatnonzero(~in_scope)
     return [
         Figure(
             name="clinc_in_scope", value=named.in_scope(least), n=len(rows), tolerance=_TOLERANCE_OF_CLINC,
@@ -149,9 +146,9 @@ def _of_clinc(data: Path) -> list[Figure]:
 
 
 def _without_copies(data: Path, judged: Judged) -> NDArray[np.bool_]:
-    """Which of the lines (n) have words that no training line has."""
-    known = {plain(line.text) for line in corpus.lines(data)}
-    return np.array([plain(text) not in known for text in judged.texts])
+    """Mark the lines (n) that are no copy of a training line, by `plain`."""
+    trained = {plain(line.text) for line in corpus.lines(data)}
+    return np.array([plain(text) not in trained for text in judged.texts])
 
 
 def _plain(name: str, what: str, value: float, of: NDArray[np.bool_], tolerance: float = _TOLERANCE) -> Figure:
@@ -159,19 +156,14 @@ def _plain(name: str, what: str, value: float, of: NDArray[np.bool_], tolerance:
 
 
 def main() -> None:
-    """Command line in, the card's table of figures out."""
-    parser = argparse.ArgumentParser(prog="python -m models.text_intent.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds clinc150/ and goemotions/")
-    parser.add_argument("--write", action="store_true", help="state the figures: figures.json, card, picture, test log")
-    given = parser.parse_args()
+    """Run the command line."""
+    given = evaluation.parser(MODEL, __doc__, "folder that holds clinc150/ and goemotions/").parse_args()
     found, p = _judged(given.data)
-    if given.write:
-        folder = MODELS / MODEL
+
+    def draw(folder: Path) -> None:
         pictures.draw(folder, p, read_test().truth, INTENTS)
-        cards.write(folder, found)
-        cards.fill_card(folder)
-        append_look(folder, {figure.name: figure.value for figure in found if not figure.choice})
-    print(cards.table(found))
+
+    evaluation.report(MODELS / MODEL, found, draw, write=given.write)
 
 
 if __name__ == "__main__":

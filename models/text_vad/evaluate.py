@@ -1,12 +1,11 @@
-"""The shipped head and EmoBank in, R2 and Pearson r out. `python -m models.text_vad.evaluate --data DIR`.
+"""Evaluate the shipped head on EmoBank: R2 and Pearson's r. `python -m models.text_vad.evaluate --data DIR`.
 
-Needs the run-time packages only. `--write` (with matplotlib) states what it finds: figures.json, the card's table and
-picture, and a line of `test_log.jsonl` for the look at the test split; without it no trace is left.
+Needs the run-time packages only. `--write` (with matplotlib) states the figures: figures.json, the card's table and
+picture, and a line of `test_log.jsonl`. Without it nothing is stored.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import msgspec
@@ -14,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.engines import MODELS, load
-from models import figures as cards
-from models import pictures, scores
+from models import evaluation, pictures, scores
 from models.figures import Figure
-from models.test_log import append_look
 from models.text_affect.recipe.encode import Encoder
 from models.text_vad.emobank import DIMENSIONS, Sentences, read
 from streamer.errors import ModelError
@@ -34,36 +31,36 @@ Floats = NDArray[np.float64]
 
 
 def r_squared(truth: Floats, guess: Floats) -> Floats:
-    """Ratings and predictions (n x k, or n) in, 1 - residual / total sum of squares of each column (k, or one) out."""
+    """Return 1 - residual / total sum of squares for each column of ratings and estimates (n x k, or n)."""
     residual = ((truth - guess) ** 2).sum(axis=0)
     return np.asarray(1.0 - residual / ((truth - truth.mean(axis=0)) ** 2).sum(axis=0), dtype=np.float64)
 
 
 def pearson(truth: Floats, guess: Floats) -> Floats:
-    """Ratings and predictions (n x k) in, Pearson's r of each column (k) out."""
+    """Return Pearson's r for each column of ratings and estimates (n x k)."""
     a, b = truth - truth.mean(axis=0), guess - guess.mean(axis=0)
     return np.asarray((a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0)), dtype=np.float64)
 
 
-def guesses(data: Path, sentences: Sentences, models: Path = MODELS) -> Floats:
-    """Sentences (n) in, valence, arousal and dominance (n x 3) in [-1, 1] out, as the pipeline would find them.
+def estimates(data: Path, sentences: Sentences, models: Path = MODELS) -> Floats:
+    """Estimate valence, arousal and dominance of n sentences as the pipeline does; (n x 3) in [-1, 1].
 
     Raises:
-        ModelError: one of them is of the train split, which the head was fitted on.
+        ModelError: a sentence is in the train split, which the head was fitted on.
     """
-    heard = set(read(data, "train").ids).intersection(sentences.ids)
-    if heard:
-        raise ModelError(f"models/{MODEL} was trained on {len(heard)} of these sentences, {min(heard)} among them")
+    trained = set(read(data, "train").ids).intersection(sentences.ids)
+    if trained:
+        raise ModelError(f"models/{MODEL} was trained on {len(trained)} of these sentences, {min(trained)} among them")
     features = Encoder(models=models).outputs(sentences.texts)[READS]
     return np.clip(np.asarray(load(MODEL, models=models).infer({READS: features})["vad"], np.float64), -1.0, 1.0)
 
 
 def figures(data: Path) -> list[Figure]:
-    """Data folder in, every figure of the card out: R2 and r of test, and R2 of dev, which chose the penalties."""
-    known = set(read(data, "train").texts)
+    """Measure every figure of the card: R2 and r on test, and R2 on dev, which chose the penalties."""
+    trained = set(read(data, "train").texts)
     test, dev = read(data, "test"), read(data, "dev")
-    new = np.array([text not in known for text in test.texts])
-    guess, on_dev = guesses(data, test), guesses(data, dev)
+    new = np.array([text not in trained for text in test.texts])
+    guess, on_dev = estimates(data, test), estimates(data, dev)
     found = []
     for at, name in enumerate(DIMENSIONS):
         found += _of_test(name, test.vad[:, at], guess[:, at], new)
@@ -76,7 +73,7 @@ def figures(data: Path) -> list[Figure]:
 
 
 def _of_test(name: str, rated: Floats, guess: Floats, new: NDArray[np.bool_]) -> list[Figure]:
-    """A dimension's ratings and estimates (n,), and which texts are no copies of trained ones (n,), to its figures."""
+    """Measure one dimension from ratings and estimates (n,); `new` marks texts that the train split lacks (n,)."""
     between = scores.interval(lambda rows: float(r_squared(rated[rows], guess[rows])), len(rated))
     must, aim = MUST_AND_AIM[name]
     r2 = _figure(f"r2_{name}", f"R2 of {name}, EmoBank test", r_squared(rated, guess), len(rated))
@@ -98,19 +95,14 @@ def _figure(name: str, what: str, value: Floats, n: int, *, choice: bool = False
 
 
 def main() -> None:
-    """Command line in, the card's table of figures out."""
-    parser = argparse.ArgumentParser(prog="python -m models.text_vad.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds emobank/")
-    parser.add_argument("--write", action="store_true", help="state the figures: figures.json, card, picture, test log")
-    given = parser.parse_args()
-    found = figures(given.data)
-    if given.write:
-        folder, test = MODELS / MODEL, read(given.data, "test")
-        pictures.draw_rated(folder, guesses(given.data, test), test.vad, DIMENSIONS)
-        cards.write(folder, found)
-        cards.fill_card(folder)
-        append_look(folder, {figure.name: figure.value for figure in found if not figure.choice})
-    print(cards.table(found))
+    """Run the command line."""
+    given = evaluation.parser(MODEL, __doc__, "folder that holds emobank/").parse_args()
+
+    def draw(folder: Path) -> None:
+        test = read(given.data, "test")
+        pictures.draw_rated(folder, estimates(given.data, test), test.vad, DIMENSIONS)
+
+    evaluation.report(MODELS / MODEL, figures(given.data), draw, write=given.write)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""`python -m models.voice_affect_nc.evaluate --data DIR`: the card's figures again, from folds.csv; needs no torch.
+"""Evaluate the recipe on RAVDESS, from folds.csv. `python -m models.voice_affect_nc.evaluate --data DIR`.
 
-They are the recipe's: networks that nobody is handed, each judged on the actors that it never heard. Weights that the
-recipe wrote are judged with `--weights DIR`, on RAVDESS actors 17-20: they have heard actors 1-16 and all of EmoDB.
+Needs no torch. folds.csv holds the predictions of networks that are not published, each for the actors left out of its
+training. With `--weights DIR`, weights that the recipe wrote are judged instead, on RAVDESS actors 17-20: their
+training holds actors 1-16 and all of EmoDB.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,31 +16,32 @@ from numpy.typing import NDArray
 from kernels.engines import load
 from kernels.model_input import emotions
 from kernels.scores import unweighted_recall
-from kernels.voice.audio_files import read_audio, speech_only
-from kernels.voice.speech import stack_pieces, track_pitch, voice_features
-from models import figures as stated
+from kernels.voice.audio_files import speech_only
+from models import evaluation
+from models import figures as cards
+from models import pictures
 from models.figures import Figure
 from models.scores import calibration_figures
 from models.voice_affect.evaluate import (
     FEW,
     OF_FOLDS,
     OF_ONNX,
-    refuse_heard,
+    logits_of,
+    refuse_trained,
     retrained,
     seed_figures,
-    state,
     svm_figures,
     uar_figures,
 )
 from models.voice_affect.evaluate import FOLDER as EMODB_FOLDER
-from models.voice_affect.recipe.corpus import Utterance, labels, split_pieces
+from models.voice_affect.recipe.corpus import Utterance, labels
 from models.voice_affect.recipe.folds import cross_fitted, read_folds, speakers_by_item, together
 from models.voice_affect_nc.recipe.corpus import (
     CHOICES,
     CLASSES,
     FOLDER,
     FOLDS,
-    HANDED_OVER,
+    TRAINED_ON,
     LABELS,
     emodb,
     folds_of,
@@ -52,13 +53,13 @@ PUBLISHED = "LSTM with 47k parameters .623, CNN14 .766, wav2vec2 .818"
 
 
 def out_of_fold(english: Sequence[Utterance]) -> NDArray[np.float64]:
-    """RAVDESS's utterances to p (n, 8) by networks that never heard the actor; calibrated on the other folds."""
+    """Return p (n, 8) of RAVDESS's utterances by networks trained without the actor, calibrated on the other folds."""
     logits = together(read_folds(FOLDER / "folds.csv", english, CLASSES))
     return cross_fitted(logits, labels(english), folds_of(english).astype(str))
 
 
 def figures(data: Path) -> list[Figure]:
-    """The data folder to every figure of the card."""
+    """Measure every figure of the card."""
     english = ravdess(data)
     truth, actors = labels(english), np.array([u.speaker for u in english])
     seeds = read_folds(FOLDER / "folds.csv", english, CLASSES)
@@ -77,42 +78,38 @@ def figures(data: Path) -> list[Figure]:
 
 
 def retrain_one(data: Path, work: Path) -> list[Figure]:
-    """Train the network without the last fold's actors again, seed 0: it must be as often right as folds.csv has it."""
-    from models.voice_affect.recipe.fitting import pictures
+    """Train the network without the last fold's actors again, seed 0, and measure how often it is right."""
+    from models.voice_affect.recipe.fitting import feature_versions
     from models.voice_affect_nc.train import RECIPE, leave_actors_out
 
     english, fold = ravdess(data), len(FOLDS) - 1
     utterances = [*english, *emodb(data)]
-    pool = pictures(utterances, work, RECIPE.copies, speech_only)
+    pool = feature_versions(utterances, work, RECIPE.copies, speech_only)
     logits = leave_actors_out(RECIPE, utterances, pool, 0, work, f"fold-{fold}")[: len(english)]
-    rows, kept = folds_of(english) == fold, read_folds(FOLDER / "folds.csv", english, CLASSES)[0]
-    return [retrained(logits, kept, labels(english), rows, f"without actors {FOLDS[fold]}", tolerance=0.08)]
+    rows, stored = folds_of(english) == fold, read_folds(FOLDER / "folds.csv", english, CLASSES)[0]
+    return [retrained(logits, stored, labels(english), rows, f"without actors {FOLDS[fold]}", tolerance=0.08)]
 
 
-def read_weights(english: Sequence[Utterance], folder: Path) -> NDArray[np.float64]:
-    """Utterances and the folder of `voice_affect_nc/` to p (n, 7) of the emotions, by the weights in it.
+def predict(english: Sequence[Utterance], folder: Path) -> NDArray[np.float64]:
+    """Predict p (n, 7) of the emotions with the weights in `folder`/voice_affect_nc.
 
     Raises:
-        HeardItemError: these weights were trained on one of them.
-        ModelFolderError: the folder doesn't hold them.
+        TrainedItemError: these weights were trained on one of the utterances.
+        ModelFolderError: the folder holds no such weights.
     """
     actors = speakers_by_item(FOLDER / "folds.csv")
-    heard = {item for item, actor in actors.items() if int(actor) in HANDED_OVER}
-    refuse_heard(english, heard | set(speakers_by_item(EMODB_FOLDER / "folds.csv")))
-    engine, logits = load("voice_affect_nc", threads=1, imported=folder), []
-    for utterance in english:
-        clip = track_pitch(speech_only(read_audio(utterance.path)))
-        features, mask = stack_pieces(split_pieces(voice_features(clip)))
-        logits.append(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0))
-    return emotions(engine.spec, np.array(logits))[0]
+    trained = {item for item, actor in actors.items() if int(actor) in TRAINED_ON}
+    refuse_trained(english, trained | set(speakers_by_item(EMODB_FOLDER / "folds.csv")))
+    engine = load("voice_affect_nc", threads=1, imported=folder)
+    return emotions(engine.spec, logits_of(engine, english))[0]
 
 
 def weights_figures(data: Path, folder: Path) -> list[Figure]:
-    """The data folder and that of the weights to how these do on actors 17-20 (development)."""
-    english = ravdess(data, [actor for actor in CHOICES if actor not in HANDED_OVER])
+    """Measure the weights in `folder`/voice_affect_nc on RAVDESS actors 17-20 (development)."""
+    english = ravdess(data, [actor for actor in CHOICES if actor not in TRAINED_ON])
     named = np.array([LABELS.index(label) for label in label_of_class().values()])
     seven = [Utterance(u.path, u.item, u.speaker, u.group, int(named[u.label])) for u in english]
-    p, of = read_weights(english, folder), "weights made by the recipe, RAVDESS actors 17-20, 7 emotions"
+    p, of = predict(english, folder), "weights made by the recipe, RAVDESS actors 17-20, 7 emotions"
     return [
         *uar_figures(p, seven, "uar_weights", of, OF_ONNX, choice=True),
         *calibration_figures(p, labels(seven), of=of, tolerance=OF_ONNX, prefix="weights_", missed=FEW),
@@ -120,21 +117,21 @@ def weights_figures(data: Path, folder: Path) -> list[Figure]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the figures; `--write` states them: figures.json, card, picture, and a line of test_log.jsonl."""
-    parser = argparse.ArgumentParser(prog="python -m models.voice_affect_nc.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the data folder, with ravdess/ in it")
+    """Run the command line."""
+    parser = evaluation.parser("voice_affect_nc", __doc__, "the data folder, with ravdess/ in it", retrain=True)
     parser.add_argument("--weights", type=Path, help="the folder that holds voice_affect_nc/: judge the weights there")
-    parser.add_argument("--write", action="store_true", help="state the figures in this folder")
-    parser.add_argument("--retrain", type=Path, metavar="WORK", help="train one network again too (extra `train`)")
-    chosen = parser.parse_args(arguments)
-    if chosen.weights:
-        print(stated.table(weights_figures(chosen.data, chosen.weights)))
+    given = parser.parse_args(arguments)
+    if given.weights:
+        print(cards.table(weights_figures(given.data, given.weights)))
         return
-    found = [*figures(chosen.data), *(retrain_one(chosen.data, chosen.retrain) if chosen.retrain else [])]
-    if chosen.write:
-        english = ravdess(chosen.data)
-        state(FOLDER, found, out_of_fold(english), labels(english), CLASSES)
-    print(stated.table(found))
+    found = [*figures(given.data), *(retrain_one(given.data, given.retrain) if given.retrain else [])]
+
+    def draw(folder: Path) -> None:
+        english = ravdess(given.data)
+        pictures.draw(folder, out_of_fold(english), labels(english), CLASSES)
+
+    retained = evaluation.not_measured(FOLDER, found)
+    evaluation.report(FOLDER, found, draw, write=given.write, log="all", retained=retained)
 
 
 if __name__ == "__main__":

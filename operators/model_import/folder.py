@@ -91,7 +91,7 @@ def import_model(request: ImportRequest, report: Report = lambda _: None) -> Imp
     """
     checked, problems = _check_request(request)
     with tempfile.TemporaryDirectory(prefix="streamer-import-") as made:
-        folder = Path(made) / request.name
+        folder = Path(made) / (request.name if _NAME.fullmatch(request.name) else "unnamed")  # reported as a problem
         folder.mkdir()
         if checked.source.onnx is not None:
             shutil.copyfile(checked.source.onnx, folder / "model.onnx")

@@ -342,3 +342,15 @@ def test_the_command_needs_a_destination_and_a_modality(
     assert "--out: say where to write it, or set STREAMER_MODELS" in capsys.readouterr().err
     assert main(["model", "import", str(TINY / "bert"), "--name", "x", "--modality", "smell"]) == 78
     assert "--modality: 'smell' is nothing that an encoder reads here: use face, voice, text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "Face", "a" * 300])
+def test_a_name_that_is_no_folders_is_a_problem_among_the_others(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["model", "import", str(TINY / "bert"), "--name", name, "--modality", "face", "--out", str(tmp_path / "m")]
+    assert main(asked) == 78
+    told = capsys.readouterr().err
+    assert "--name: " in told
+    assert "bert reads text, not face" in told
+    assert not (tmp_path / "m").exists()
