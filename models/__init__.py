@@ -1,1 +1,1 @@
-"""One room for each model: weights, card, labels and calibration, recipe, evaluation."""
+"""The models: one folder each, with weights, card, labels and calibration, recipe and evaluation."""

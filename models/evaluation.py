@@ -31,7 +31,7 @@ def parser(model: str, description: str | None, data_help: str, *, retrain: bool
     """
     made = argparse.ArgumentParser(prog=f"python -m models.{model}.evaluate", description=description)
     made.add_argument("--data", type=Path, required=True, help=data_help)
-    made.add_argument("--write", action="store_true", help="state the figures: figures.json, card, picture, test log")
+    made.add_argument("--write", action="store_true", help="state the figures in the model's folder")
     if retrain:
         made.add_argument("--retrain", type=Path, metavar="WORK", help="train one network again too (extra `train`)")
     return made
@@ -44,7 +44,7 @@ def report(
     *,
     write: bool,
     log: Literal["test", "all", "none"] = "test",
-    retained: Sequence[Figure] = (),
+    retain: bool = False,
 ) -> None:
     """Print figures as the card's table; with `write`, state them in the model's folder first.
 
@@ -54,11 +54,12 @@ def report(
         draw: draws the card's picture in a folder; called with `write` only.
         write: whether to state the figures.
         log: which figures go into the line of the test log: those of test data, all, or no line at all.
-        retained: figures stated earlier that stay in `figures.json` after the new ones, neither printed nor logged.
+        retain: leave the stated figures that `not_measured` lists in `figures.json`, after the new ones. They are
+            neither printed nor logged.
     """
     if write:
         draw(folder)
-        cards.write(folder, [*figures, *retained])
+        cards.write(folder, [*figures, *(not_measured(folder, figures) if retain else [])])
         cards.fill_card(folder)
         if log != "none":
             append_figures(folder, {f.name: f.value for f in figures if log == "all" or not f.choice})

@@ -1,9 +1,11 @@
-"""A model's stated figures in, and what a fresh evaluation finds beside them out: the contract of every card's numbers.
+"""The figures that a model's card states, and the file and the table that hold them.
 
-`models/<name>/figures.json` states them, `models/<name>/evaluate.py` finds them again, `python -m benchmarks.quality`
-compares, and a test holds each card's table to the file. An `evaluate` has `figures(data)`; where it times a network
-`speed()`, whose figures' names are `ms`, `ms_...` and `times_...`; where figures come from models that are not shipped
-`retrain_one(data, work)`, whose names begin with `retrained_`.
+`models/<name>/figures.json` states the figures, `models/<name>/evaluate.py` measures them again, and
+`python -m benchmarks.quality` compares the two. A test compares each card's table with the file.
+
+An `evaluate` module has `figures(data)`. One that times a network also has `speed()`, whose figures are named `ms`,
+`ms_...` and `times_...`. One whose figures come from models that are not shipped has `retrain_one(data, work)`, whose
+figures' names begin with `retrained_`.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One number of a card.
 
-    `name` is short and unique within the model (`macro_f1_7`), `what` is for people and names data and split. A fresh
-    evaluation may lie `tolerance` away on either side. `interval` is of 95 %. `must` and `aim` are bounds: the least
-    that will do, or with `lower_is_better` the most. `missed` says why a `must` that isn't reached was shipped anyway.
-    `choice` marks a figure of development data, where something was chosen by it.
+    `name` is short and unique within the model (`macro_f1_7`). `what` describes it for people, with data and split. A
+    fresh evaluation is allowed to differ by `tolerance` in either direction. `interval` is the 95 % interval. `must`
+    and `aim` are lower bounds, upper ones with `lower_is_better`: what is required, and what is aimed at. `missed`
+    gives the reason for shipping a model whose figure doesn't reach its `must`. `choice` marks a figure of development
+    data, by which something was chosen.
     """
 
     name: str
@@ -43,9 +46,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     choice: bool = False
 
     def reaches(self, bound: float) -> bool:
-        """Whether the value, as rounded for people, is on the good side of a bound."""
-        shown = round(self.value, 3)
-        return shown <= bound if self.lower_is_better else shown >= bound
+        """Whether the value, rounded to three places as in the card, satisfies a bound."""
+        rounded = round(self.value, 3)
+        return rounded <= bound if self.lower_is_better else rounded >= bound
 
     @property
     def verdict(self) -> str:
@@ -58,23 +61,23 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def read(model: Path) -> list[Figure]:
-    """A model's folder to the figures that it states.
+    """Read the figures that a model's folder states.
 
     Raises:
-        FileNotFoundError: it states none.
+        FileNotFoundError: the folder has no figures.json.
         msgspec.ValidationError: the file isn't a list of figures.
     """
     return msgspec.json.decode((model / FIGURES).read_bytes(), type=list[Figure])
 
 
 def write(model: Path, figures: Sequence[Figure]) -> None:
-    """State figures in a model's folder, in the order given."""
+    """Write figures to a model's figures.json, in the given order, numbers rounded to 4 places."""
     text = "[\n" + ",\n".join(msgspec.json.encode(_rounded(f)).decode() for f in figures) + "\n]\n"
     (model / FIGURES).write_text(text, encoding="utf-8")
 
 
 def fill_card(model: Path) -> None:
-    """A model's folder in; the table of its figures stands between the two marks of its `card.md`.
+    """Write the table of a model's stated figures between the two marks of its `card.md`.
 
     Raises:
         ModelError: the card lacks a mark.
@@ -87,15 +90,15 @@ def fill_card(model: Path) -> None:
     card.write_text(f"{before}{BEGIN}\n\n{table(read(model))}\n\n{END}{after}", encoding="utf-8")
 
 
-def shown_in(model: Path) -> str:
-    """A model's folder to the text that its card shows between the two marks; empty where it lacks them."""
+def table_in_card(model: Path) -> str:
+    """Read the text between the two marks of a model's `card.md`; an empty string if a mark is missing."""
     _, _, rest = (model / "card.md").read_text(encoding="utf-8").partition(BEGIN)
-    shown, end, _ = rest.partition(END)
-    return shown.strip() if end else ""
+    text, end, _ = rest.partition(END)
+    return text.strip() if end else ""
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Figures to the Markdown that cards show: a row for each, in their order, and below it what was missed and why.
+    """Format figures as a card's Markdown: a row for each, in their order, then the missed bounds with the reasons.
 
     Columns that no figure fills are left out.
     """
@@ -110,26 +113,26 @@ def table(figures: Sequence[Figure]) -> str:
         for f in figures
     ]
     rows.insert(0, ("figure", "value", "must / aim", "floor", "published"))
-    kept = [at for at in range(len(rows[0])) if any(row[at] for row in rows[1:])]
-    lines = [f"| {' | '.join(row[at] for at in kept)} |" for row in rows]
-    lines.insert(1, "|---" * len(kept) + "|")
+    filled = [at for at in range(len(rows[0])) if any(row[at] for row in rows[1:])]
+    lines = [f"| {' | '.join(row[at] for at in filled)} |" for row in rows]
+    lines.insert(1, "|---" * len(filled) + "|")
     missed = [f"- {f.what}: {f.missed}" for f in figures if f.missed]
     return "\n".join([*lines, *(["", "Missed, and why it is shipped all the same:", "", *missed] if missed else [])])
 
 
 def bounds(figure: Figure) -> str:
-    """A figure's must and aim for people, `.60 / .62`; empty where it has neither."""
+    """Format a figure's must and aim, such as `.60 / .62`; an empty string if it has neither."""
     if figure.must is None and figure.aim is None:
         return ""
     sign = "≤ " if figure.lower_is_better else ""
     both = ["-" if bound is None else number(bound) for bound in (figure.must, figure.aim)]
-    return sign + " / ".join(shown[:-1] if "." in shown and shown.endswith("0") else shown for shown in both)
+    return sign + " / ".join(text[:-1] if "." in text and text.endswith("0") else text for text in both)
 
 
 def number(value: float) -> str:
-    """A figure's number as people see it: three places below 1, else two."""
-    shown = f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")
-    return shown.replace("0.", ".", 1) if abs(float(shown)) < 1 else shown
+    """Format a figure's value: three places below 1 without the leading 0, else two."""
+    text = f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
 def _described(figure: Figure) -> str:
@@ -139,6 +142,6 @@ def _described(figure: Figure) -> str:
 
 
 def _rounded(figure: Figure) -> Figure:
-    between = tuple(round(v, 4) for v in figure.interval) if figure.interval else None
-    changed = {"value": round(figure.value, 4), "tolerance": round(figure.tolerance, 4), "interval": between}
+    interval = tuple(round(v, 4) for v in figure.interval) if figure.interval else None
+    changed = {"value": round(figure.value, 4), "tolerance": round(figure.tolerance, 4), "interval": interval}
     return msgspec.structs.replace(figure, **changed)

@@ -1,6 +1,6 @@
-"""Probabilities and the truth in, a card's picture out: how sure and how right, and what is taken for what.
+"""Draw a card's picture: reliability diagram, confusion matrix and risk-coverage curve; or estimates against ratings.
 
-Drawn by `evaluate --write` with matplotlib (extra `train`), whose same version makes the same bytes of the same input.
+Drawn by `evaluate --write` with matplotlib (extra `train`); one version of it writes the same bytes for the same input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DARK = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Ten bins of equal mass: mean confidence, share right, and the 95 % band of a perfect calibrator's (each (b,))."""
+    """Ten bins of equal mass: mean confidence, accuracy, and the 95 % band of a perfect calibrator; each (b,)."""
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -42,10 +42,16 @@ class Reliability:
 
 
 def draw(folder: Path, p: Floats, truth: Ints | Floats, labels: Sequence[str]) -> Path:
-    """Probabilities (n, k), the truth, classes (n,) or shares (n, k), and k names to the folder's `figures.svg`.
+    """Draw reliability, confusion and risk-coverage side by side into the folder's `figures.svg`.
 
-    Side by side: reliability of the most probable class; confusion, each row of a true class adding up to 1, with the
-    counts; and the error rate when only the surest items are answered. Shares stand for one class each, drawn by them.
+    Reliability is that of the most probable class. Each row of the confusion, a true class, adds up to 1; counts are
+    below the shares. Risk is the error rate when only the most confident items are answered.
+
+    Args:
+        folder: where the picture is written.
+        p: probabilities (n, k).
+        truth: classes (n,), or shares (n, k), of which one class is drawn for each item (`scores.one_class`).
+        labels: the names of the k classes.
     """
     named, guess = scores.one_class(truth), p.argmax(axis=1)
     longest = 0.075 * max(map(len, labels))
@@ -58,9 +64,9 @@ def draw(folder: Path, p: Floats, truth: Ints | Floats, labels: Sequence[str]) -
 
 
 def draw_rated(folder: Path, guess: Floats, rated: Floats, dimensions: Sequence[str]) -> Path:
-    """Estimates (n, d), ratings (n, d) and d names to `figures.svg`: for each dimension how many items lie where.
+    """Draw a density plot of estimates (n, d) against ratings (n, d) for each of d dimensions into `figures.svg`.
 
-    The dashed line is where estimate and rating agree; r is Pearson's.
+    On the dashed line estimate and rating agree; r is Pearson's.
     """
     with _figure([(_LEFT, _HIGH)] * len(dimensions)) as (figure, axes):
         for at, (one, name) in enumerate(zip(axes, dimensions, strict=True)):
@@ -78,22 +84,22 @@ def draw_rated(folder: Path, guess: Floats, rated: Floats, dimensions: Sequence[
 
 
 def reliability(p: Floats, truth: Ints | Floats) -> Reliability:
-    """Probabilities (n, k) and the truth, as in `scores.calibration`, to ten bins of the top class's confidence."""
+    """Sort items into ten bins by the top class's probability; `p` (n, k) and truth as in `scores.calibration`."""
     top, correct = p.max(axis=1), p.argmax(axis=1) == scores.one_class(truth)
     order = np.argsort(top, kind="stable")
     parts = [part for part in np.array_split(np.arange(len(p)), scores.BINS) if len(part)]
     starts, sizes = [part[0] for part in parts], np.array([len(part) for part in parts])
-    sure, rng = top[order], np.random.default_rng(0)
-    drawn = [np.add.reduceat(rng.random(len(p)) < sure, starts, dtype=np.float64) for _ in range(_DRAWS)]
+    confidences, rng = top[order], np.random.default_rng(0)
+    drawn = [np.add.reduceat(rng.random(len(p)) < confidences, starts, dtype=np.float64) for _ in range(_DRAWS)]
     low, high = np.quantile(np.array(drawn) / sizes, [0.025, 0.975], axis=0)
     confidence, accuracy = (np.add.reduceat(v[order], starts, dtype=np.float64) / sizes for v in (top, correct))
     return Reliability(confidence, accuracy, low, high)
 
 
 def risks(confidence: Floats, correct: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How sure (n,) and whether right (n,) to the error rate of the surest 1, 2, ... n (n,).
+    """Return the error rate of the most confident 1, 2, ... n items (n,), from `confidence` (n,) and `correct` (n,).
 
-    Ties share their mean risk, so that the order of the items plays no part. The mean is the area under the
+    Ties share their mean risk, so that the order of the items doesn't matter. The mean is the area under the
     risk-coverage curve (Geifman & El-Yaniv, NeurIPS 2017).
     """
     order = np.argsort(-confidence, kind="stable")
@@ -122,9 +128,9 @@ def _draw_confusion(axes: Any, counts: NDArray[np.int64], labels: Sequence[str])
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column]:
             colour, share = ("white" if shares[row, column] > _DARK else _INK), shares[row, column]
-            place = {"ha": "center", "va": "center", "color": colour}
-            axes.text(column + 0.5, row + 0.42, f"{share:.2f}".removeprefix("0"), fontsize=8, **place)
-            axes.text(column + 0.5, row + 0.74, f"{counts[row, column]:,}", fontsize=5.5, **place)
+            style = {"ha": "center", "va": "center", "color": colour}
+            axes.text(column + 0.5, row + 0.42, f"{share:.2f}".removeprefix("0"), fontsize=8, **style)
+            axes.text(column + 0.5, row + 0.74, f"{counts[row, column]:,}", fontsize=5.5, **style)
     ticks = np.arange(len(labels)) + 0.5
     axes.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, labels)
@@ -140,9 +146,9 @@ def _draw_confusion(axes: Any, counts: NDArray[np.int64], labels: Sequence[str])
 def _draw_risk(axes: Any, confidence: Floats, correct: NDArray[np.bool_]) -> None:
     curve = risks(confidence, correct)
     shares = np.arange(1, len(curve) + 1) / len(curve)
-    shown = np.unique(np.linspace(0, len(curve) - 1, 250).astype(int))
+    drawn = np.unique(np.linspace(0, len(curve) - 1, 250).astype(int))
     axes.axhline(curve[-1], color=_LINE, linewidth=1, linestyle=(0, (4, 3)))
-    axes.plot(shares[shown], curve[shown], **_CURVE)
+    axes.plot(shares[drawn], curve[drawn], **_CURVE)
     for share in (0.5, 0.8):
         at = max(round(share * len(curve)) - 1, 0)
         axes.plot(shares[at], curve[at], color=_BLUE, marker="o", markersize=4)
@@ -161,10 +167,10 @@ def _blues(start: str = "#f6f8fa") -> Any:
 
 @contextmanager
 def _figure(panels: Sequence[tuple[float, float]], under: float = 0.5) -> Iterator[tuple[Any, Sequence[Any]]]:
-    """A figure on white (readable on a dark page too), while its style holds.
+    """Make a figure on white (readable on a dark page too) with axes in a row; the style applies inside the `with`.
 
-    Panels stand in a row: the room left of each one's axes and their width, in inches; `under` them is room too.
-    Nothing is left to a layout solver: its last digits differ from run to run.
+    `panels` gives, in inches, the margin left of each axes and their width; `under` is the margin below. No layout
+    solver is used: its last digits differ from run to run.
     """
     try:
         import matplotlib
@@ -174,9 +180,9 @@ def _figure(panels: Sequence[tuple[float, float]], under: float = 0.5) -> Iterat
     wide, high = sum(map(sum, panels)) + _MARGIN, under + _HIGH + _ABOVE
     with matplotlib.rc_context(_STYLE):
         figure, axes, at = Figure(figsize=(wide, high), facecolor="white"), [], 0.0
-        for room, width in panels:
-            axes.append(figure.add_axes(((at + room) / wide, under / high, width / wide, _HIGH / high)))
-            at += room + width
+        for margin, width in panels:
+            axes.append(figure.add_axes(((at + margin) / wide, under / high, width / wide, _HIGH / high)))
+            at += margin + width
         yield figure, axes
 
 

@@ -1,7 +1,7 @@
-"""Scores (kernels/scores.py) in, the figures of a card out: with their bounds, and intervals.
+"""Figures of a card from the scores of kernels/scores.py: calibration with its bounds, bootstrap intervals, leads.
 
-n is the number of items, k of classes. Intervals are of 95 %, by a bootstrap that draws whole
-groups (speakers, actors, comments): items of one group share a voice or an author, so they are no separate evidence.
+n is the number of items, k of classes. Intervals are 95 % intervals by a cluster bootstrap that draws full groups
+(speakers, actors, comments): items of one group share a voice or an author, so they are not independent.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Lead:
 def calibration_figures(
     p: Floats, truth: Ints | Floats, *, of: str, tolerance: float, prefix: str = "", missed: str = ""
 ) -> list[Figure]:
-    """The same to a card's three figures: `{prefix}ece_calibrated`, `{prefix}nll` and `{prefix}brier`.
+    """Measure calibration as a card's three figures: `{prefix}ece_calibrated`, `{prefix}nll` and `{prefix}brier`.
 
-    The ECE must lie in the band of a perfect calibrator at that n, and where n is 3,000 or more also reach .03.
+    The ECE must be in the band of a perfect calibrator at that n, and if n is 3,000 or more also at most .03.
 
     Args:
         p: calibrated probabilities (n, k).
         truth: as in `calibration`.
         of: data and split for people, such as `GoEmotions test`.
         tolerance: of each of the three.
-        prefix: what sets this head's names apart from another head's of the same card.
-        missed: why the ECE is shipped although it lies outside; left out where it doesn't.
+        prefix: of the names, to distinguish two heads of the same card.
+        missed: the reason for shipping an ECE that misses its bound; ignored if the bound is reached.
     """
     found, n = calibration(p, truth), len(p)
     low, high = (round(end, 3) for end in found.band)
@@ -70,11 +70,11 @@ def calibration_figures(
 
 
 def interval(score: Score, groups: NDArray[Any] | int, draws: int = DRAWS) -> tuple[float, float]:
-    """A score of some rows to its 95 % interval when whole groups are drawn with replacement (Efron 1979), seed 0.
+    """Estimate a score's 95 % interval by a bootstrap over groups (Efron 1979), seed 0.
 
     Args:
-        score: row indices, repeated as drawn, to a number; a draw for which it is NaN is skipped.
-        groups: the name of each row's group (n,); or n, where each row stands for itself.
+        score: takes row indices, repeated as drawn, and returns a number; draws for which it is NaN are skipped.
+        groups: the name of each row's group (n,); or n, if each row is a group.
         draws: how many.
     """
     low, high = np.nanquantile([score(rows) for rows in _redrawn(groups, draws)], [0.025, 0.975])
@@ -82,7 +82,7 @@ def interval(score: Score, groups: NDArray[Any] | int, draws: int = DRAWS) -> tu
 
 
 def lead(ours: Score, theirs: Score, groups: NDArray[Any] | int, draws: int = DRAWS) -> Lead:
-    """Two scores of the same rows to how far the first is ahead, both on the same drawn groups (as in `interval`)."""
+    """Measure the lead of the first of two scores of the same rows by a paired bootstrap; groups as in `interval`."""
     every = np.arange(groups if isinstance(groups, int) else len(groups))
     drawn = np.array([ours(rows) - theirs(rows) for rows in _redrawn(groups, draws)])
     low, high = np.nanquantile(drawn, [0.025, 0.975])

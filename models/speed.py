@@ -1,7 +1,7 @@
-"""Calls in, their median milliseconds out, taken in turns: what a network costs beside torch and onnxruntime.
+"""Measure a network's median milliseconds beside the same network in torch and onnxruntime, taken in turns.
 
-For the speed of a card: CPU, batch 1, 2 threads. Peers that are not installed are left out, and `absent` says so.
-`python -m models.speed [MODEL ...]` times models again, and states only that: on a machine that has nothing else to do.
+For the speed of a card: CPU, batch 1, 2 threads. Peers that are not installed are left out, and `absent` names them.
+`python -m models.speed [MODEL ...]` times models again and states only the times; run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Call = Callable[[], object]
 
 
 def measure(calls: Mapping[str, Call], rounds: int = 60) -> dict[str, float]:
-    """Named calls to the median milliseconds of each.
+    """Measure the median milliseconds of each of the named calls.
 
-    Every round runs all of them, so that a noisy machine is noisy for all: each once untimed, for the threads of the
-    one before it to come to rest, then three times timed. The first tenth of the rounds doesn't count.
+    Every round runs all of them, so that noise of the machine affects all: each once untimed, until the threads of the
+    previous one are idle, then three times timed. The first tenth of the rounds doesn't count.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             call()
             for _ in range(_TIMED):
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 call()
-                taken[name].append((time.perf_counter() - begun) * 1e3)
+                taken[name].append((time.perf_counter() - start) * 1e3)
     first = int(rounds * _WARMING) * _TIMED
     return {name: float(np.median(spent[first:])) for name, spent in taken.items()}
 
@@ -50,16 +50,16 @@ def measure(calls: Mapping[str, Call], rounds: int = 60) -> dict[str, float]:
 def figures(
     taken: Mapping[str, float], *, of: str, must: float | None = None, aim: float | None = None, missed: str = ""
 ) -> list[Figure]:
-    """What `measure` took to a card's figures: `ms` of OpenVINO and `times_<peer>`, how many times as long that took.
+    """Turn what `measure` returns into a card's figures: `ms` of OpenVINO, and `times_<peer>`, a peer's time over that.
 
-    A later run may take up to twice as long; a ratio, taken in one run, may move by 60 %.
+    The tolerance of `ms` is 100 %, that of a ratio, whose parts are measured in one run, 60 %.
 
     Args:
         taken: ms by name; `openvino` is ours.
         of: what is timed, for people: `one face of 48 x 48`.
-        must: the most ms that will do.
-        aim: the most ms that are aimed at.
-        missed: why more are shipped; left out where they are not.
+        must: the most ms allowed.
+        aim: the most ms aimed at.
+        missed: the reason for shipping a model that takes more than `must`; ignored if it doesn't.
     """
     ours = taken[OURS]
     what = f"{of}: median ms on {THREADS} threads of a CPU, batch 1"
@@ -75,18 +75,18 @@ def figures(
 
 
 def absent(name: str) -> str:
-    """A figure's name to the peer that it needs and this machine lacks; empty where it needs none, or has it."""
+    """Name the peer that a figure needs and that is not installed; an empty string if there is none."""
     peer = name.removeprefix("times_")
     return peer if peer in PEERS and name != peer and importlib.util.find_spec(peer) is None else ""
 
 
 def is_time(name: str) -> bool:
-    """Whether a figure of that name is what `speed()` finds: `ms`, `ms_...` or `times_...`."""
+    """Whether a figure of that name is measured by `speed()`: `ms`, `ms_...` or `times_...`."""
     return name == "ms" or name.startswith(("ms_", "times_"))
 
 
 def onnxruntime_call(model: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Call]:
-    """An ONNX file and its inputs to its call under the name `onnxruntime`; to nothing where that is not installed."""
+    """Make the call `onnxruntime` that runs an ONNX file on inputs; an empty dict if onnxruntime is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return {}
     import onnxruntime
@@ -98,7 +98,7 @@ def onnxruntime_call(model: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[st
 
 
 def torch_call(make: Callable[[], Call]) -> dict[str, Call]:
-    """What builds a network's forward pass (it may import torch) to its call as `torch`; to nothing without torch."""
+    """Make the call `torch` of the forward pass that `make` builds; an empty dict if torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         return {}
     import torch
@@ -114,18 +114,18 @@ def torch_call(make: Callable[[], Call]) -> dict[str, Call]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Time models again; figures.json and card state what was found. What this machine can't find stays as it is."""
+    """Time models again and state the times in figures.json and card. Figures of peers not installed here stay."""
     parser = argparse.ArgumentParser(prog="python -m models.speed", description=main.__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="all that state times, if none is named")
     root = Path(__file__).parent
     named = parser.parse_args(arguments).models or sorted(path.parent.name for path in root.glob(f"*/{cards.FIGURES}"))
     for name in named:
-        folder, room = root / name, importlib.import_module(f"models.{name}.evaluate")
-        if not hasattr(room, "speed"):
+        folder, module = root / name, importlib.import_module(f"models.{name}.evaluate")
+        if not hasattr(module, "speed"):
             continue
-        found = room.speed()
-        kept = [figure for figure in cards.read(folder) if not is_time(figure.name) or absent(figure.name)]
-        cards.write(folder, kept + found)
+        found = module.speed()
+        others = [figure for figure in cards.read(folder) if not is_time(figure.name) or absent(figure.name)]
+        cards.write(folder, others + found)
         cards.fill_card(folder)
         print(f"{name} (load {os.getloadavg()[0]:.1f}): " + ", ".join(f"{f.name} {f.value:.2f}" for f in found))
 

@@ -1,4 +1,4 @@
-"""The broker protocols: what the runtime asks of Kafka, and of its in-memory twin. One contract suite runs on both."""
+"""The broker protocols, implemented by Kafka and by an in-memory broker; one contract suite runs on both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TopicPartition:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored record as bytes, with its place and its LogAppendTime in Unix milliseconds."""
+    """A stored record as bytes, with its partition, its offset and its LogAppendTime in Unix milliseconds."""
 
     topic: str
     partition: int
@@ -32,7 +32,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to append; the partition follows from murmur2(key) as in Kafka's own client unless it is given."""
+    """A record to append. Unless `partition` is given, it is murmur2(key) as in Kafka's Java client."""
 
     topic: str
     key: bytes | None
@@ -43,7 +43,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A group's place in a partition: the next offset to read, and up to 4 KiB of the owner's own notes."""
+    """A group's committed offset in a partition: the next one to read, and up to 4 KiB of metadata."""
 
     offset: int
     metadata: str = ""
@@ -51,7 +51,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as the topology wants it; all use LogAppendTime. `retention_ms` None leaves the broker's default."""
+    """A topic that the topology declares; all use LogAppendTime. None leaves the broker's default."""
 
     name: str
     partitions: int
@@ -67,16 +67,16 @@ class Consumer(Protocol):
     """Reads records in offset order within a partition."""
 
     async def start(self) -> None:
-        """Join the group, or assign all partitions where there is no group.
+        """Join the group; without one, assign all partitions of the topics.
 
         Raises:
-            BrokerUnreachableError: nobody answers.
+            BrokerUnreachableError: no broker answers.
             TopicMismatchError: a topic does not exist.
         """
         ...
 
     async def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
-        """Up to `max_records`, as soon as there is one, or none after `timeout_ms`.
+        """Return up to `max_records` as soon as there is one, or none after `timeout_ms`.
 
         An error of `on_assigned` or `on_revoked` is raised here.
         """
@@ -91,11 +91,11 @@ class Consumer(Protocol):
         ...
 
     def position(self, partition: TopicPartition) -> int | None:
-        """The offset the next `poll` continues at in a partition, None while it isn't known."""
+        """The offset at which the next `poll` continues in a partition, None while it is unknown."""
         ...
 
     def caught_up(self, partition: TopicPartition) -> bool:
-        """Whether all that is known of a partition has been read; false for one that isn't assigned."""
+        """Whether all records known to be in a partition were read; false for one that is not assigned."""
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -106,16 +106,16 @@ class Consumer(Protocol):
         """The group's commit for a partition, with its metadata."""
         ...
 
-    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
-        """Store the group's places.
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit the group's offsets.
 
         Raises:
-            FencedError: the group has moved on without this member.
+            FencedError: the group has rebalanced without this member.
         """
         ...
 
     async def stop(self) -> None:
-        """Leave the group; idempotent; `on_revoked` is not called on this member."""
+        """Leave the group; idempotent. `on_revoked` is not called for this member."""
         ...
 
 
@@ -126,12 +126,12 @@ class Producer(Protocol):
         """Connect.
 
         Raises:
-            BrokerUnreachableError: nobody answers.
+            BrokerUnreachableError: no broker answers.
         """
         ...
 
     async def send(self, messages: Sequence[Outgoing]) -> None:
-        """Append all, in order for each partition; returns when all are acknowledged.
+        """Append all messages, in order within each partition, and return when all are acknowledged.
 
         Raises:
             BrokerUnreachableError: not acknowledged in time; some may have been appended.
@@ -141,65 +141,66 @@ class Producer(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Send what is left; idempotent."""
+        """Flush and disconnect; idempotent."""
         ...
 
 
 class TransactionalProducer(Protocol):
-    """Appends records and a group's places so that all of a transaction is read, or none of it.
+    """Appends records and commits a group's offsets atomically.
 
-    One owner at a time has an id: who starts last fences those before, whose open transactions are aborted. After any
-    error but a PayloadError the owner can't know what was committed: it stops, starts anew and asks the group.
+    A transactional id has one owner at a time: the producer that started last fences earlier ones, and their open
+    transactions are aborted. After any error but a PayloadError the outcome of the transaction is unknown: stop, start
+    again and read the group's committed offsets.
     """
 
     async def start(self) -> None:
-        """Connect, and fence whoever used this id before: once this returns, nothing of theirs can be committed.
+        """Connect and fence earlier owners of the id: once this returns, none of them can commit.
 
         Raises:
-            BrokerUnreachableError: nobody answers.
+            BrokerUnreachableError: no broker answers.
         """
         ...
 
     async def send(self, messages: Sequence[Outgoing]) -> None:
-        """Append all, in order for each partition, to the open transaction; opens one where none is.
+        """Append all messages to the open transaction, in order within each partition; opens one if needed.
 
         Raises:
-            FencedError: somebody else has started with this id, or the transaction took longer than its timeout.
+            FencedError: another producer has started with this id, or the transaction timed out.
             BrokerUnreachableError, PayloadError, TopicMismatchError: as `Producer.send`.
         """
         ...
 
-    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
-        """End the transaction, with the group's places as part of it; without records it holds only those.
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit the transaction with the group's offsets in it; without records it contains only the offsets.
 
-        Decided when this returns; readers and `Consumer.committed` may show it a moment later, the next owner's `start`
-        waits for that moment. Does nothing with neither records nor places.
+        The commit is final when this returns, but visible to readers and `Consumer.committed` a moment later; the next
+        owner's `start` waits for that moment. Does nothing where there are neither records nor offsets.
 
         Raises:
-            FencedError: somebody else has started with this id, or the transaction took longer than its timeout.
+            FencedError: another producer has started with this id, or the transaction timed out.
             BrokerUnreachableError: not acknowledged in time; it may have been committed.
-            StreamerError: a place's metadata is too long; the transaction stays open.
+            StreamerError: an offset's metadata is too long; the transaction stays open.
         """
         ...
 
     async def abort(self) -> None:
-        """Drop what was sent since the last commit; nothing where no transaction is open.
+        """Discard the records sent since the last commit; does nothing where no transaction is open.
 
-        Decided when this returns; what lies behind it may be read a moment later, as with `commit`.
+        Final when this returns; later records of the same partitions become visible a moment later, as with `commit`.
 
         Raises:
-            FencedError: somebody else has started with this id; what was sent is dropped all the same.
-            BrokerUnreachableError: not acknowledged in time; it will be dropped at the transaction's timeout.
+            FencedError: another producer has started with this id; the records are discarded all the same.
+            BrokerUnreachableError: not acknowledged in time; the broker aborts it at the transaction's timeout.
         """
         ...
 
     async def stop(self) -> None:
-        """Abort what is open and let go; idempotent."""
+        """Abort the open transaction and disconnect; idempotent."""
         ...
 
 
 class Broker(Protocol):
-    """Where consumers and producers come from."""
+    """Creates consumers, producers and topics."""
 
     def consumer(
         self,
@@ -210,10 +211,10 @@ class Broker(Protocol):
         on_assigned: PartitionsChanged | None = None,
         on_revoked: PartitionsChanged | None = None,
     ) -> Consumer:
-        """A consumer of topics, in a group, or of all their partitions without one.
+        """A consumer of topics in a group, or of all their partitions without one; it reads committed records only.
 
-        `on_assigned` is awaited before the first record of a newly assigned partition is handed out (so it may seek).
-        `start_at` counts where the group has no commit. Only committed records are read.
+        `on_assigned` is awaited before the first record of a newly assigned partition is returned, so it may seek.
+        `start_at` applies where the group has no commit.
         """
         ...
 
@@ -222,15 +223,15 @@ class Broker(Protocol):
         ...
 
     def transactional(self, transactional_id: str, *, group: str) -> TransactionalProducer:
-        """A producer of transactions that carry the places of a group."""
+        """A producer of transactions that include the offsets of a group."""
         ...
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
-        """Create what is missing; check the partitions and the timestamp type of what exists.
+        """Create missing topics; check the partitions, timestamp type and compaction of existing ones.
 
         Raises:
-            TopicMismatchError: names every topic that differs and how.
-            BrokerUnreachableError: nobody answers.
+            TopicMismatchError: names every topic that differs, and how.
+            BrokerUnreachableError: no broker answers.
         """
         ...
 

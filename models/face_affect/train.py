@@ -1,11 +1,11 @@
-"""Recipe: FER2013 Training with FER+ votes in, model.onnx and model.json out.
+"""Train on FER2013 Training with FER+ votes and write model.onnx and model.json.
 
 `python -m models.face_affect.train --data DIR` (the `train` extra). About half an hour of one core;
 every epoch is checkpointed and the command resumes where it stopped. `--export` writes the model from the last one.
 
-The network sees vote distributions, not classes. Rare classes are drawn more often (a picture's weight is the mean over
-its votes of prior ** -0.4), and what that does to the prior is taken out of the head's bias on export, so that
-softmax(logits) speaks for the training distribution. The averaged weights (EMA) are what is evaluated and exported,
+The targets are vote distributions, not classes. Rare classes are drawn more often (a picture's weight is the mean over
+its votes of prior ** -0.4), and the head's bias is corrected for that on export, so that
+softmax(logits) has the prior of the training votes. The averaged weights (EMA) are what is evaluated and exported,
 reading each face on both sides.
 """
 
@@ -34,7 +34,7 @@ PEAK_RATE = 0.1
 
 
 class Views(Dataset[tuple[Tensor, Tensor]]):  # type: ignore[misc,unused-ignore]  # torch is untyped without it
-    """Pictures and vote distributions, augmented afresh each epoch; what is drawn depends on (seed, epoch, place)."""
+    """Pictures and vote distributions, augmented anew each epoch; the draws depend on (seed, epoch, index) only."""
 
     def __init__(self, faces: Faces, seed: int, epoch: int) -> None:
         self._faces = faces
@@ -42,31 +42,31 @@ class Views(Dataset[tuple[Tensor, Tensor]]):  # type: ignore[misc,unused-ignore]
         self._seed = (seed, epoch)
 
     def __len__(self) -> int:
-        """As many as the part has pictures."""
+        """The number of usable training pictures."""
         return len(self._rows)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        """One augmented picture, uint8 1 x 48 x 48, and its votes, float32 7."""
-        row = self._rows[place]
-        image = augment(self._faces.images[row], np.random.default_rng([*self._seed, place]))
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return one augmented picture (uint8, 1 x 48 x 48) and its votes (float32, 7)."""
+        row = self._rows[index]
+        image = augment(self._faces.images[row], np.random.default_rng([*self._seed, index]))
         return torch.from_numpy(np.ascontiguousarray(image)[None]), torch.from_numpy(self._faces.votes[row])
 
 
 def usable(faces: Faces) -> NDArray[np.int64]:
-    """The rows of `train` that any class got two votes for."""
+    """List the rows of `train` in which some class has two votes or more."""
     rows = faces.where("train")
     return np.asarray(rows[faces.votes[rows].sum(1) > 0])
 
 
 def weights(faces: Faces) -> NDArray[np.float64]:
-    """How often each usable row is drawn, sum 1."""
+    """Return how often each usable row is drawn; the sum is 1."""
     votes = faces.votes[usable(faces)].astype(np.float64)
     weight = votes @ votes.mean(0) ** -BALANCE
     return np.asarray(weight / weight.sum())
 
 
 def drawn_rows(faces: Faces, seed: int, epoch: int) -> NDArray[np.int64]:
-    """An epoch's rows: systematic sampling, so that a row comes as often as its weight says, give or take one."""
+    """Draw an epoch's rows by systematic sampling: a row's count differs by less than one from its expectation."""
     rng = np.random.default_rng([seed, epoch, 1])
     rows, edges = usable(faces), weights(faces).cumsum()
     at = (np.arange(len(rows)) + rng.random()) / len(rows)
@@ -74,7 +74,7 @@ def drawn_rows(faces: Faces, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def accuracy(net: nn.Module, faces: Faces, rows: NDArray[np.int64]) -> float:
-    """The share of rows whose most voted class the network names, read on one side."""
+    """Measure the share of rows whose most voted class the network predicts, from the unmirrored picture."""
     net.eval()
     rows = rows[faces.plurality[rows] >= 0]
     with torch.inference_mode():
@@ -83,9 +83,9 @@ def accuracy(net: nn.Module, faces: Faces, rows: NDArray[np.int64]) -> float:
 
 
 def rate(progress: float) -> float:
-    """The learning rate at a share of the training in [0, 1): a linear rise over its first 15 %, then half a cosine.
+    """Return the learning rate at a share of the training in [0, 1): a linear rise for 15 %, then half a cosine.
 
-    It depends on nothing else, so a resumed training may be given more or fewer epochs.
+    It depends on nothing else, so a training can be resumed with more or fewer epochs.
     """
     rise = 0.15
     if progress < rise:
@@ -104,7 +104,7 @@ def average(ema: nn.Module, net: nn.Module, decay: float) -> None:
 
 
 def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> FaceNet:
-    """Pictures in, the averaged network out; checkpoints to `work/last.pt` and resumes from it."""
+    """Train and return the averaged network; `work/last.pt` is the checkpoint, from which training resumes."""
     torch.manual_seed(seed)
     net = FaceNet().to(device)
     ema: FaceNet = FaceNet().to(device)
@@ -121,7 +121,7 @@ def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> F
         first = state["epoch"] + 1
     for epoch in range(first, epochs):
         net.train()
-        begun, total = time.monotonic(), 0.0
+        start, total = time.monotonic(), 0.0
         batches = DataLoader(Views(faces, seed, epoch), BATCH, num_workers=1, drop_last=True)
         for step, (images, votes) in enumerate(batches):
             with torch.autocast(device, torch.bfloat16):
@@ -141,10 +141,10 @@ def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> F
                     end="",
                     flush=True,
                 )
-        shown = accuracy(ema.cpu(), faces, faces.where("public"))
+        right = accuracy(ema.cpu(), faces, faces.where("public"))
         ema.to(device)
-        took_s = time.monotonic() - begun
-        print(f"\repoch {epoch + 1}/{epochs} loss {total / steps:.4f} public {shown:.4f} s {took_s:.0f}", flush=True)
+        took_s = time.monotonic() - start
+        print(f"\repoch {epoch + 1}/{epochs} loss {total / steps:.4f} public {right:.4f} s {took_s:.0f}", flush=True)
         state = {"net": net, "ema": ema, "optimiser": optimiser}
         torch.save({"epoch": epoch} | {name: part.state_dict() for name, part in state.items()}, work / "next.pt")
         (work / "next.pt").replace(last)
@@ -152,7 +152,7 @@ def train(faces: Faces, work: Path, *, epochs: int, seed: int, device: str) -> F
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True, help="the folder that holds fer2013/")
     options.add_argument("--work", type=Path, default=Path("build/face_affect"), help="checkpoints")

@@ -1,1 +1,1 @@
-"""The fuser's gates: fitted on compositions of held-out items, compared with other fusers."""
+"""fuser: the gates of fusion, fitted on compositions of held-out items, compared with other fusers."""

@@ -1,8 +1,8 @@
-"""Held-out items of three modalities in, labelled windows composed of them out.
+"""Compose labelled windows of held-out items of three modalities.
 
-Nothing here was in the training of an encoder: faces are the `held_a` and `held_b` of models/face_affect, comments the
-halves A and B of models/text_affect, voices the out-of-fold answers of models/voice_affect/folds.csv, whose speakers
-are shared out between the halves. Half A is for fitting, half B for judging. Errors are independent given the label;
+No encoder was trained on these items: faces are the `held_a` and `held_b` of models/face_affect, comments the halves A
+and B of models/text_affect, voices the out-of-fold predictions of models/voice_affect/folds.csv, whose speakers are
+divided between the halves. Half A is for fitting, half B for judging. Errors are independent given the label;
 real people's are not.
 """
 
@@ -25,7 +25,7 @@ from models.face_affect.recipe import split as faces
 from models.text_affect.recipe import split as comments
 from models.text_affect.recipe.encode import Encoder
 from models.voice_affect.recipe import corpus
-from models.voice_affect.recipe.folds import cross_fitted, read_folds, together
+from models.voice_affect.recipe.folds import cross_fitted, mean_logits, read_folds
 
 Half = Literal["A", "B"]
 Modality = Literal["face", "voice", "text"]
@@ -35,7 +35,7 @@ KINDS = ("agree", "agree", "conflict", "missing")
 HALF_LIFE_S: Mapping[Modality, float] = {"face": 1.0, "voice": 2.0, "text": 4.0}
 OLDEST_S: Mapping[Modality, float] = {"face": 2.0, "voice": 2.0, "text": 6.0}
 MOST: Mapping[Modality, int] = {"face": 2, "voice": 1, "text": 2}
-"""A window shows up to so many different readings; a second one comes half of the time, faces always have two."""
+"""The most model outputs in a window: faces always have two, text has a second one half of the time."""
 
 _BATCH = 64
 
@@ -45,14 +45,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Readings of one modality: probabilities over EMOTIONS (n, 9; NaN where the model can't say) and classes (n,)."""
+    """Outputs of one modality: probabilities over EMOTIONS (n, 9; NaN for emotions not covered) and classes (n,)."""
 
     p: Floats
     label: Ints
     prior: Mapping[str, float]
 
     def of(self, label: int) -> Ints:
-        """The items of one of SEVEN."""
+        """Return the indices of the items of one of SEVEN."""
         return np.flatnonzero(self.label == label)
 
 
@@ -66,45 +66,45 @@ class Composed:
     weight: Mapping[Modality, Floats]
     items: Mapping[Modality, Items]
 
-    def readings(self, row: int) -> dict[Modality, list[WeightedOutput]]:
-        """One window as the kernel takes it; confidence is the greatest probability: nothing is blurred here."""
+    def outputs(self, row: int) -> dict[Modality, list[WeightedOutput]]:
+        """Return one window as `kernels.fusion.expert` takes it; the confidence is the greatest probability."""
         found: dict[Modality, list[WeightedOutput]] = {}
         for m, chosen in self.chosen.items():
             found[m] = []
             for item, weight in zip(chosen[row].tolist(), self.weight[m][row].tolist(), strict=True):
                 if item >= 0:
-                    told = zip(EMOTIONS, self.items[m].p[item].tolist(), strict=True)
-                    p = {name: share for name, share in told if not math.isnan(share)}
+                    shares = zip(EMOTIONS, self.items[m].p[item].tolist(), strict=True)
+                    p = {name: share for name, share in shares if not math.isnan(share)}
                     found[m].append(WeightedOutput(p, self.items[m].prior, weight, max(p.values())))
         return found
 
 
 def read(data: Path, half: Half) -> dict[Modality, Items]:
-    """The data folder to the held-out items of a half; about half a minute on one core."""
+    """Read a half's held-out items and run the models on them; about half a minute on one core."""
     return {"face": _faces(data, half), "voice": _voices(data, half), "text": _comments(data, half)}
 
 
 def compose(items: Mapping[Modality, Items], n: int, seed: int) -> Composed:
-    """Items to n windows; classes and kinds are balanced, what each modality shows is drawn with replacement.
+    """Compose n windows with balanced classes and kinds; each modality's items are drawn with replacement.
 
-    Where a class has no voice (EmoDB's originals have four) any of the others is heard: a model of four classes calls
-    it one of these, and its presence must not give the class away.
+    For a class without recordings (EmoDB's originals have four) a voice of any class is drawn: a model of four classes
+    always predicts one of these, and the presence of a voice must not reveal the class.
     """
     rng = np.random.default_rng(seed)
     truth = rng.permutation(np.arange(n) % len(SEVEN))
     kind = rng.permutation(np.array([KINDS[i % len(KINDS)] for i in range(n)]))
-    shown = np.repeat(truth[:, None], len(MODALITIES), axis=1)
+    label_of = np.repeat(truth[:, None], len(MODALITIES), axis=1)
     for row in np.flatnonzero(kind == "conflict"):
         others = [k for k in range(len(SEVEN)) if k != truth[row]]
-        shown[row, rng.integers(len(MODALITIES))] = rng.choice(others)
+        label_of[row, rng.integers(len(MODALITIES))] = rng.choice(others)
     for row in np.flatnonzero(kind == "missing"):
-        shown[row, rng.choice(len(MODALITIES), rng.integers(1, len(MODALITIES)), replace=False)] = -1
+        label_of[row, rng.choice(len(MODALITIES), rng.integers(1, len(MODALITIES)), replace=False)] = -1
     chosen, weight = {}, {}
     for at, m in enumerate(MODALITIES):
         chosen[m], age = np.full((n, MOST[m]), -1), rng.uniform(0, OLDEST_S[m], (n, MOST[m]))
         for label in range(len(SEVEN)):
-            rows, able = np.flatnonzero(shown[:, at] == label), items[m].of(label)
-            chosen[m][rows] = rng.choice(able if len(able) else len(items[m].p), (len(rows), MOST[m]))
+            rows, candidates = np.flatnonzero(label_of[:, at] == label), items[m].of(label)
+            chosen[m][rows] = rng.choice(candidates if len(candidates) else len(items[m].p), (len(rows), MOST[m]))
         if m == "text":
             chosen[m][rng.random(n) < 0.5, 1:] = -1  # noqa: PLR2004 - half of the windows have one line
         weight[m] = np.where(chosen[m] >= 0, 2.0 ** (-age / HALF_LIFE_S[m]), 0.0)
@@ -112,33 +112,33 @@ def compose(items: Mapping[Modality, Items], n: int, seed: int) -> Composed:
 
 
 def _faces(data: Path, half: Half) -> Items:
-    known = faces.load(data)
-    rows = known.where("held_a" if half == "A" else "held_b")
-    rows = rows[known.plurality[rows] >= 0]
+    data_set = faces.load(data)
+    rows = data_set.where("held_a" if half == "A" else "held_b")
+    rows = rows[data_set.plurality[rows] >= 0]
     engine = load("face_affect", threads=1)
-    pictures = np.array_split(known.images[rows, None].astype(np.float32), 1 + len(rows) // _BATCH)
+    pictures = np.array_split(data_set.images[rows, None].astype(np.float32), 1 + len(rows) // _BATCH)
     p, _ = model_input.emotions(engine.spec, np.concatenate([engine.infer({"faces": x})["logits"] for x in pictures]))
-    return Items(_over_all(p, engine.spec), known.plurality[rows], engine.spec.prior)
+    return Items(_over_all(p, engine.spec), data_set.plurality[rows], engine.spec.prior)
 
 
 def _comments(data: Path, half: Half) -> Items:
-    held = [c for c in comments.read_half(data, half) if len(c.labels) == 1]
+    held_out = [c for c in comments.read_half(data, half) if len(c.labels) == 1]
     encoder = Encoder(threads=1)
-    p, _ = model_input.emotions(encoder.engine.spec, encoder.outputs([c.text for c in held])["logits"])
+    p, _ = model_input.emotions(encoder.engine.spec, encoder.outputs([c.text for c in held_out])["logits"])
     fold = np.array([[fold_to_seven({name: 1.0})[seven] for seven in SEVEN] for name in EMOTIONS])
-    label = (comments.emotion_targets(held) @ fold).argmax(axis=1)
+    label = (comments.emotion_targets(held_out) @ fold).argmax(axis=1)
     return Items(_over_all(p, encoder.engine.spec), label, encoder.engine.spec.prior)
 
 
 def _voices(data: Path, half: Half) -> Items:
     spec = read_spec("voice_affect")
-    heard = corpus.emodb(data)
-    truth, speakers = corpus.labels(heard), np.array([u.speaker for u in heard])
-    logits = together(read_folds(MODELS / "voice_affect" / "folds.csv", heard, corpus.LABELS))
+    utterances = corpus.emodb(data)
+    truth, speakers = corpus.labels(utterances), np.array([u.speaker for u in utterances])
+    logits = mean_logits(read_folds(MODELS / "voice_affect" / "folds.csv", utterances, corpus.LABELS))
     p = cross_fitted(logits, truth, speakers)
-    kept = np.flatnonzero(np.isin(speakers, np.unique(speakers)[0 if half == "A" else 1 :: 2]))
-    label = np.array([SEVEN.index(corpus.LABELS[k]) for k in truth[kept].tolist()])
-    by_label = model_input.by_label(p[kept], model_input.class_label_matrix(spec))
+    rows = np.flatnonzero(np.isin(speakers, np.unique(speakers)[0 if half == "A" else 1 :: 2]))
+    label = np.array([SEVEN.index(corpus.LABELS[k]) for k in truth[rows].tolist()])
+    by_label = model_input.by_label(p[rows], model_input.class_label_matrix(spec))
     return Items(_over_all(by_label, spec), label, spec.prior)
 
 

@@ -1,7 +1,8 @@
-"""Composed windows in, each fuser's distributions over SEVEN out: the kernel's gates, and what else could be done.
+"""The fusers that are compared: the kernel's gates and their rivals, each predicting distributions over SEVEN.
 
-`Evidence` is the windows as arrays, priors divided out of all; every fuser has a few parameters, fitted by `minimise`
-to the least cross-entropy on one half, and is judged on the other. What is absent or unsupported is masked.
+`Evidence` holds the windows as arrays, with all priors divided out. Every fuser has a few parameters, fitted by
+`minimise` to the least cross-entropy on one half, and is judged on the other. Absent modalities and emotions that a
+modality doesn't cover are masked.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """n windows of 3 modalities: mean of log(p / prior) (n, 3, 9), who supports what, coverage, variance (n, 3)."""
+    """n windows of 3 modalities: mean log(p / prior) and covered emotions (n, 3, 9); coverage and variance (n, 3)."""
 
     mean: Floats
     supports: Bools
@@ -37,7 +38,7 @@ class Evidence:
 
 
 def evidence(composed: Composed) -> Evidence:
-    """Windows to arrays, as `kernels.fusion.expert` averages them; a test holds one to the other."""
+    """Average the windows' outputs as `kernels.fusion.expert` does; a test compares the two."""
     n, k = len(composed.truth), len(EMOTIONS)
     mean, variance = np.zeros((n, len(MODALITIES), k)), np.zeros((n, len(MODALITIES)))
     supports, coverage = np.zeros(mean.shape, np.bool_), np.zeros(variance.shape)
@@ -45,8 +46,8 @@ def evidence(composed: Composed) -> Evidence:
         items, weight = composed.items[m], composed.weight[m][:, :, None]
         able = ~np.isnan(items.p).all(axis=0)
         prior = np.array([max(items.prior.get(name, 1 / able.sum()), fusion.FLOOR) for name in EMOTIONS])
-        said = np.where(able, np.log(np.maximum(np.nan_to_num(items.p, nan=1.0), fusion.FLOOR) / prior), 0.0)
-        each, total = said[composed.chosen[m]], np.maximum(weight.sum(axis=1), _LEAST)
+        evidence_of = np.where(able, np.log(np.maximum(np.nan_to_num(items.p, nan=1.0), fusion.FLOOR) / prior), 0.0)
+        each, total = evidence_of[composed.chosen[m]], np.maximum(weight.sum(axis=1), _LEAST)
         mean[:, at] = (weight * each).sum(axis=1) / total
         spread = (weight * (each - mean[:, at, None]) ** 2).sum(axis=1) / total
         variance[:, at] = spread[:, able].mean(axis=1)
@@ -55,30 +56,30 @@ def evidence(composed: Composed) -> Evidence:
     return Evidence(mean, supports, coverage, variance)
 
 
-def sayable(e: Evidence) -> NDArray[np.intp]:
-    """The windows for which somebody present can say any of SEVEN; elsewhere some class is 0 whatever the fuser."""
+def covered_windows(e: Evidence) -> NDArray[np.intp]:
+    """Return the windows whose modalities cover all of SEVEN; in others some class is 0 with every fuser."""
     return np.flatnonzero((e.supports.any(axis=1) @ FOLD > 0).all(axis=1))
 
 
 def gate(e: Evidence, x: Floats) -> Floats:
-    """The kernel's fuser, all windows at once: 3 reliabilities (as logits), 3 sharpnesses (as logarithms)."""
+    """Fuse by the kernel's gates, all windows at once: 3 reliabilities (as logits), 3 sharpnesses (as logarithms)."""
     reliability, sharpness = 1 / (1 + np.exp(-x[:3])), np.exp(x[3:6])
     logits = np.zeros((len(e.mean), len(EMOTIONS)))
     for at in range(len(MODALITIES)):
         able: Bools = e.supports[:, at]
         count = able.sum(axis=1, keepdims=True)
-        said = _masked(sharpness[at] * e.coverage[:, at, None] * e.mean[:, at], able) * count
-        logits += np.where(able, np.log(1 - reliability[at] + reliability[at] * np.where(able, said, 1.0)), 0.0)
+        opinion = _masked(sharpness[at] * e.coverage[:, at, None] * e.mean[:, at], able) * count
+        logits += np.where(able, np.log(1 - reliability[at] + reliability[at] * np.where(able, opinion, 1.0)), 0.0)
     return _seven(logits, _any(e))
 
 
 def kernel(composed: Composed, reliability: Sequence[float], sharpness: Sequence[float]) -> Floats:
-    """The same by the product's own code, window after window (n, 7)."""
+    """Fuse by the code of kernels/fusion.py, window after window (n, 7)."""
     rows = []
     for row in range(len(composed.truth)):
         experts = {}
         for m, r, s in zip(MODALITIES, reliability, sharpness, strict=True):
-            found = fusion.expert(composed.readings(row)[m], r, s)
+            found = fusion.expert(composed.outputs(row)[m], r, s)
             if found is not None:
                 experts[str(m)] = found
         fused = fusion.fuse(experts, _UNIFORM)
@@ -93,10 +94,10 @@ def product(e: Evidence, x: Floats) -> Floats:
 
 
 def average(e: Evidence, x: Floats) -> Floats:
-    """Linear opinion pool of the experts' own estimates: 3 weights, 3 sharpnesses."""
-    own = [_masked(np.exp(x[3 + m]) * e.coverage[:, m, None] * e.mean[:, m], e.supports[:, m]) for m in range(3)]
+    """Linear opinion pool of the experts' estimates: 3 weights, 3 sharpnesses."""
+    opinions = [_masked(np.exp(x[3 + m]) * e.coverage[:, m, None] * e.mean[:, m], e.supports[:, m]) for m in range(3)]
     weight = np.exp(x[:3]) * e.coverage + _LEAST
-    pooled = sum(weight[:, m, None] * np.where(e.supports[:, m], own[m], 0.0) for m in range(3))
+    pooled = sum(weight[:, m, None] * np.where(e.supports[:, m], opinions[m], 0.0) for m in range(3))
     floor = np.asarray(pooled) + _LEAST
     return np.asarray((floor / floor.sum(axis=1, keepdims=True)) @ FOLD)
 
@@ -104,33 +105,33 @@ def average(e: Evidence, x: Floats) -> Floats:
 def softmax_gate(e: Evidence, x: Floats) -> Floats:
     """Weights that sum to 1: a masked softmax of gate logits (as in MiSTER-E).
 
-    A bias for each modality, what variance and certainty (sum of p squared) count, and a scale: 6 parameters.
+    A bias for each modality, the weights of variance and certainty (sum of p squared), and a scale: 6 parameters.
     """
-    own = [_masked(e.mean[:, m], e.supports[:, m]) for m in range(3)]
-    certainty = np.stack([np.where(e.supports[:, m], own[m] ** 2, 0.0).sum(axis=1) for m in range(3)], axis=1)
+    opinions = [_masked(e.mean[:, m], e.supports[:, m]) for m in range(3)]
+    certainty = np.stack([np.where(e.supports[:, m], opinions[m] ** 2, 0.0).sum(axis=1) for m in range(3)], axis=1)
     gates = x[:3] + x[3] * np.log(e.variance + 0.05) + x[4] * certainty
     weight = _masked(gates, np.asarray(e.coverage > 0))
     return _seven(np.exp(x[5]) * (weight[:, :, None] * e.coverage[:, :, None] * e.mean).sum(axis=1), _any(e))
 
 
 def single(e: Evidence, x: Floats, modality: int = 0) -> Floats:
-    """One modality alone (the face, unless told otherwise): its sharpness; uniform where it is absent."""
+    """One modality alone, the face by default: its sharpness; uniform where it is absent."""
     alone = _masked(np.exp(x[0]) * e.coverage[:, modality, None] * e.mean[:, modality], e.supports[:, modality])
     absent = ~e.supports[:, modality].any(axis=1, keepdims=True)
     return np.asarray(np.where(absent, 1 / len(SEVEN), alone @ FOLD))
 
 
 def concatenation(train: Evidence, truth: NDArray[np.int64], judged: Evidence) -> Floats:
-    """Softmax regression on all evidence side by side and on who is present, with a ridge; fitted here (n, 7)."""
-    inputs, asked = (_side_by_side(e) for e in (train, judged))
+    """Softmax regression on the concatenated evidence and the coverages, with a ridge; fitted here (n, 7)."""
+    inputs, queries = (_side_by_side(e) for e in (train, judged))
     centre, scale = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
-    inputs, asked = (np.c_[(x - centre) / scale, np.ones(len(x))] for x in (inputs, asked))
+    inputs, queries = (np.c_[(x - centre) / scale, np.ones(len(x))] for x in (inputs, queries))
     w, velocity, wanted = np.zeros((inputs.shape[1], len(SEVEN))), 0.0, np.eye(len(SEVEN))[truth]
     for _ in range(_STEPS):
         slope = inputs.T @ (_softmax(inputs @ w) - wanted) / len(inputs) + _RIDGE * w
         velocity = 0.9 * velocity - 0.3 * slope
         w = w + velocity
-    return _softmax(asked @ w)
+    return _softmax(queries @ w)
 
 
 RIVALS: dict[str, tuple[Fuser, Floats]] = {
@@ -140,12 +141,12 @@ RIVALS: dict[str, tuple[Fuser, Floats]] = {
     "softmax gate": (softmax_gate, np.zeros(6)),
     "best single (face)": (single, np.zeros(1)),
 }
-"""Fusers with parameters, and where their fit begins."""
+"""Fusers with parameters, and the parameters that their fit starts from."""
 
 
 def fit(fuser: Fuser, begin: Floats, e: Evidence, truth: NDArray[np.int64]) -> Floats:
-    """The parameters with the least cross-entropy, with a ridge towards where the fit begins."""
-    rows = sayable(e)
+    """Fit the parameters with the least cross-entropy, with a ridge towards `begin`."""
+    rows = covered_windows(e)
 
     def loss(x: Floats) -> float:
         p = fuser(e, x)[rows, truth[rows]]
@@ -155,7 +156,7 @@ def fit(fuser: Fuser, begin: Floats, e: Evidence, truth: NDArray[np.int64]) -> F
 
 
 def minimise(loss: Callable[[Floats], float], begin: Floats, step: float = 1.0, least: float = 0.01) -> Floats:
-    """A function of a few numbers to where it is least near `begin`: compass search (Kolda et al. 2003, sec. 1.2)."""
+    """Find a local minimum of a function of few numbers from `begin`: compass search (Kolda et al. 2003, sec. 1.2)."""
     x, best = begin.copy(), loss(begin)
     while step >= least:
         moved = False
@@ -184,7 +185,7 @@ def _any(e: Evidence) -> Bools:
 
 
 def _masked(logits: Floats, able: Bools) -> Floats:
-    """Softmax over what is able; 0 elsewhere, and uniform where nothing is."""
+    """Softmax over the entries in `able`, 0 elsewhere; uniform if there are none."""
     nothing = ~able.any(axis=1, keepdims=True)
     return _softmax(np.asarray(np.where(able | nothing, logits, -np.inf), np.float64))
 

@@ -1,9 +1,9 @@
-"""MIntRec and the frozen text_affect encoder in, twenty affective intents out: complain, comfort, taunt, thank ...
+"""Fit twenty affective intents on MIntRec and the frozen text_affect encoder: complain, comfort, taunt, thank ...
 
 Kernel ridge regression of the twenty classes on the mean of each encoder layer (a Gaussian kernel, in closed form),
-then temperature and biases from its leave-one-out scores. The data may be used for evaluation only, so nothing fitted
-is kept: whoever judges fits again, in seconds. `python -m models.mintrec.recipe --data DIR` shows what kernel and
-penalty were chosen from, on dev.
+then temperature and biases from its leave-one-out scores. The data are licensed for evaluation only, so no weights are
+stored: the evaluation fits again, in seconds. `python -m models.mintrec.recipe --data DIR` prints the dev figures that
+kernel and penalty were chosen by.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHOSEN = Chosen(width=0.5, penalty=0.1)
 
 
 class Lines(NamedTuple):
-    """The data set's own names of its clips (n), what is said in them (n), and the intents (n)."""
+    """The data set's names of its clips (n), their transcripts (n), and the intents (n)."""
 
     ids: list[str]
     texts: list[str]
@@ -51,7 +51,7 @@ class Lines(NamedTuple):
 
 
 def read(data: Path, part: Part) -> Lines:
-    """`--data` folder and an official split in, its lines in file order out."""
+    """Read the lines of an official split, in file order."""
     path = data / "mintrec" / "data" / "MIntRec" / f"{part}.tsv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -60,7 +60,7 @@ def read(data: Path, part: Part) -> Lines:
 
 
 class Fitted(NamedTuple):
-    """What a fit found: its training lines' names and standardized features, and how a new line's are scored."""
+    """A fitted model: its training lines' ids and standardized features (`examples`), and the kernel regression."""
 
     ids: frozenset[str]
     classes: NDArray[np.str_]
@@ -73,21 +73,21 @@ class Fitted(NamedTuple):
     chosen: Chosen
 
     def probabilities(self, lines: Lines, features: Features) -> Floats:
-        """Lines (n) and their features (n x d) in, probabilities of the twenty intents (n x 20) out.
+        """Predict the probabilities of the twenty intents (n x 20) from lines (n) and their features (n x d).
 
         Raises:
             ModelError: it was fitted on one of the lines.
         """
-        heard = self.ids.intersection(lines.ids)
-        if heard:
-            raise ModelError(f"mintrec: was fitted on {len(heard)} of these lines, {min(heard)} among them")
+        trained = self.ids.intersection(lines.ids)
+        if trained:
+            raise ModelError(f"mintrec: was fitted on {len(trained)} of these lines, {min(trained)} among them")
         near = _kernel((features - self.mean) / self.scale, self.examples, self.chosen.width)
         scores = near @ self.weights + self.offset
         return softmax(scores + self.scaling.bias, self.scaling.temperature)
 
 
 def fit(lines: Lines, features: Features, chosen: Chosen = CHOSEN) -> Fitted:
-    """Lines (n) and their features (n x d) in, the fit out; it is calibrated on `unseen_scores`."""
+    """Fit lines (n) and their features (n x d), and calibrate on `unseen_scores`."""
     classes, group = np.unique(lines.labels, return_inverse=True)
     hot = np.eye(len(classes))[group]
     offset = hot.mean(axis=0)
@@ -100,18 +100,18 @@ def fit(lines: Lines, features: Features, chosen: Chosen = CHOSEN) -> Fitted:
 
 
 def unseen_scores(kernel: Floats, hot: Floats, penalty: float) -> Floats:
-    """Kernel (n x n), classes (n x k, one-hot) and ridge in, each line's scores by a fit without it (n x k) out.
+    """Compute each line's scores (n x k) by a fit without it, from kernel (n x n), one-hot classes (n x k) and ridge.
 
     They are y - c / diag(A^-1), where A is kernel plus ridge and c = A^-1 y (Rifkin & Lippert 2007, "Notes on
-    Regularized Least-Squares"): lines unseen to calibrate on, for nothing. What is subtracted from y before, the mean
-    of all lines, is kept.
+    Regularized Least-Squares"), so calibrating on unseen lines needs no further fits. The mean over all lines, which is
+    subtracted from y first, is not fitted again.
     """
     inverse = np.linalg.inv(kernel + penalty * np.eye(len(hot)))
     return np.asarray(hot - inverse @ (hot - hot.mean(axis=0)) / np.diag(inverse)[:, None])
 
 
 def features_of(lines: Lines, encoder: Encoder) -> Features:
-    """Lines (n) in, the mean over tokens of every encoder layer (n x 2688) out."""
+    """Compute the mean over tokens of every encoder layer (n x 2688) for n lines."""
     return np.asarray(encoder.outputs(lines.texts)[READS], np.float32)
 
 
@@ -121,17 +121,17 @@ def _kernel(a: Features, b: Features, width: float) -> Floats:
 
 
 def main() -> None:
-    """Command line in, each choice's figures on dev out."""
+    """Print the dev figures of each choice of kernel and penalty."""
     parser = argparse.ArgumentParser(prog="python -m models.mintrec.recipe", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds mintrec/")
     given = parser.parse_args()
     encoder = Encoder()
     train, dev = read(given.data, "train"), read(given.data, "dev")
-    own, asked = features_of(train, encoder), features_of(dev, encoder)
+    train_features, dev_features = features_of(train, encoder), features_of(dev, encoder)
     for width in _WIDTHS:
         for penalty in _PENALTIES:
-            fitted = fit(train, own, Chosen(width, penalty))
-            guess = fitted.classes[fitted.probabilities(dev, asked).argmax(axis=1)]
+            fitted = fit(train, train_features, Chosen(width, penalty))
+            guess = fitted.classes[fitted.probabilities(dev, dev_features).argmax(axis=1)]
             right = float((guess == dev.labels).mean())
             truth, named = (np.searchsorted(fitted.classes, names) for names in (dev.labels, guess))
             print(f"{fitted.chosen}: accuracy {right:.4f}, macro-F1 {macro_f1(truth, named):.4f}", flush=True)

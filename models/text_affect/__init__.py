@@ -1,1 +1,1 @@
-"""text_affect: a chat message in, emotions, 28 GoEmotions labels and a 384-wide embedding out."""
+"""text_affect: emotions, 28 GoEmotions labels and a 384-wide embedding of a chat message."""

@@ -1,8 +1,8 @@
-"""GoEmotions and all-MiniLM-L6-v2 in, a fine-tuned checkpoint out. `python -m models.text_affect.train --data DIR`.
+"""Fine-tune all-MiniLM-L6-v2 on GoEmotions. `python -m models.text_affect.train --data DIR`.
 
 Two losses on one pooled vector: cross-entropy against soft targets over the nine emotions, and binary cross-entropy
-over the 28 labels. Interrupted runs go on from the last checkpoint of `--work`. `models.text_affect.recipe.export`
-makes the ONNX.
+over the 28 labels. An interrupted run resumes from the last checkpoint in `--work`.
+`models.text_affect.recipe.export` makes the ONNX.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHECKPOINT_STEPS = 300
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is fixed before training starts; written into every checkpoint."""
+    """Hyperparameters of a training; stored in every checkpoint."""
 
     seed: int = 20261121
     epochs: int = 2
@@ -43,7 +43,7 @@ class Recipe:
 
 
 class Examples:
-    """Tokenized comments with their targets; `batches` gives one epoch's order, alike on every run."""
+    """Tokenized comments with their targets; the batches of an epoch are the same in every run."""
 
     def __init__(self, comments: list[split.Comment], tokens: TextTokens, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -54,7 +54,7 @@ class Examples:
         self.emotions = split.emotion_targets(comments)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Epoch number in, its batches as row numbers out: shuffled, then sorted by length within 50 batches."""
+        """Return an epoch's batches as row numbers: shuffled, then sorted by length within 50 batches."""
         if self._epoch[0] == epoch:
             return self._epoch[1]
         random = np.random.default_rng((self.recipe.seed, epoch))
@@ -69,14 +69,14 @@ class Examples:
         return self._epoch[1]
 
     def tensors(self, at: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Row numbers in, (ids, mask, soft emotions, labels) out, padded to the longest of these rows."""
+        """Return (ids, mask, soft emotions, labels) of rows, padded to the longest of them."""
         rows: list[Tokens] = [self.rows[int(row)] for row in at]
         width = max(row.input_ids.shape[1] for row in rows)
         ids = np.zeros((len(rows), width), dtype=np.int64)
         mask = np.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : row.input_ids.shape[1]] = row.input_ids[0]
-            mask[place, : row.input_ids.shape[1]] = row.attention_mask[0]
+        for index, row in enumerate(rows):
+            ids[index, : row.input_ids.shape[1]] = row.input_ids[0]
+            mask[index, : row.input_ids.shape[1]] = row.attention_mask[0]
         return (
             torch.from_numpy(ids),
             torch.from_numpy(mask),
@@ -86,7 +86,7 @@ class Examples:
 
 
 def optimizer_for(model: network.TextAffect, recipe: Recipe) -> torch.optim.Optimizer:
-    """Network in, AdamW out: heads learn faster than the encoder; vectors (norms, biases) don't decay."""
+    """Make AdamW: a higher rate for the heads than for the encoder; vectors (norms, biases) don't decay."""
     groups: list[dict[str, Any]] = []
     heads = [*model.emotions.parameters(), *model.goemotions.parameters()]
     for rate, parameters in ((recipe.encoder_rate, list(model.encoder.parameters())), (recipe.head_rate, heads)):
@@ -98,20 +98,20 @@ def optimizer_for(model: network.TextAffect, recipe: Recipe) -> torch.optim.Opti
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Step in, factor of the learning rates out: linear warm-up, then linear to 0."""
+    """Return the factor of the learning rates at a step: linear warm-up, then linear to 0."""
     warm = max(1, math.ceil(recipe.warm_up * steps))
     return min(step / warm, max(0.0, (steps - step) / max(1, steps - warm)))
 
 
 def loss_of(outputs: network.Outputs, emotions: Tensor, labels: Tensor) -> Tensor:
-    """Outputs and targets in, mean over comments of the two summed cross-entropies out."""
+    """Return the mean over comments of the sum of the two cross-entropies."""
     nine = nn.functional.cross_entropy(outputs.logits.float(), emotions)
     many = nn.functional.binary_cross_entropy_with_logits(outputs.goemotions.float(), labels, reduction="none")
     return nine + many.sum(dim=1).mean()
 
 
 def development_scores(model: network.TextAffect, dev: Examples, comments: list[split.Comment]) -> dict[str, float]:
-    """Network and dev split in, the figures that choices are made on out."""
+    """Measure the figures on dev that choices are made by."""
     model.eval()
     logits, goemotions = [], []
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def development_scores(model: network.TextAffect, dev: Examples, comments: list[
 
 @dataclass(slots=True)
 class Run:
-    """A training under way: network, optimizer, and how many steps are done."""
+    """The state of a training: network, optimizer, and the number of steps done."""
 
     model: network.TextAffect
     optimizer: torch.optim.Optimizer
@@ -144,7 +144,7 @@ class Run:
     step: int = 0
 
     def resume(self, work: Path) -> None:
-        """Go on from the checkpoint of an earlier run, where there is one."""
+        """Load the checkpoint of an earlier run, if there is one."""
         if not (work / CHECKPOINT).is_file():
             return
         state = torch.load(work / CHECKPOINT, weights_only=False)
@@ -154,13 +154,13 @@ class Run:
         self.step = state["step"]
 
     def save(self, work: Path) -> None:
-        """Write the checkpoint that `resume` reads; an interruption leaves the last one whole."""
+        """Write the checkpoint that `resume` reads, atomically."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
         torch.save(state | {"random": torch.get_rng_state(), "recipe": asdict(self.recipe)}, work / "writing.pt")
         (work / "writing.pt").replace(work / CHECKPOINT)
 
     def learn(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], rates: list[float], *, bfloat16: bool) -> float:
-        """One batch and the learning rate of each parameter group in, its loss before the step out."""
+        """Take a step on one batch, with a learning rate for each parameter group; return the loss before it."""
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         ids, mask, emotions, labels = batch
@@ -176,7 +176,7 @@ class Run:
 
 
 def train(data: Path, encoder: Path, work: Path, recipe: Recipe, *, bfloat16: bool) -> None:
-    """Data, base encoder and working folder in; `checkpoint.pt` and `epoch-N.pt` of the working folder are written."""
+    """Train from the base encoder in a folder; writes `checkpoint.pt` and `epoch-N.pt` to the folder `work`."""
     torch.manual_seed(recipe.seed)
     work.mkdir(parents=True, exist_ok=True)
     tokens = TextTokens(encoder / "tokenizer.json", max_tokens=recipe.max_tokens)
@@ -206,7 +206,7 @@ def train(data: Path, encoder: Path, work: Path, recipe: Recipe, *, bfloat16: bo
 
 
 def main() -> None:
-    """Command line in, a trained checkpoint out."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.text_affect.train", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds goemotions/")
     parser.add_argument("--encoder", type=Path, help="folder of all-MiniLM-L6-v2; default: the installed wheel")

@@ -1,1 +1,1 @@
-"""text_intent: the layers of text_affect in, probabilities of the ten session intents out."""
+"""text_intent: probabilities of the ten session intents from the layers of text_affect."""

@@ -1,10 +1,11 @@
-"""Templates, CLINC150, GoEmotions and the frozen text_affect encoder in, models/text_intent out.
+"""Train the head on templates, CLINC150, GoEmotions and the frozen text_affect encoder.
 
-`python -m models.text_intent.train --data DIR`. Directions that tell template families and CLINC classes apart
-(`discriminant.py`), a logistic regression on the ten intents in their space, and matrix scaling fitted on lines it has
-not seen: some of families it has not seen either, some of families it has. How many of which is chosen on development
-lines (`_SHARES`); which layers are read and the penalties were, and `--choose` does it again. The test lines are not
-opened here. Features are kept in --work, so an interrupted run goes on. The lines are drawn with a seed.
+`python -m models.text_intent.train --data DIR`. Directions that separate template families and CLINC classes
+(`recipe/discriminant.py`), a logistic regression of the ten intents in their space, and matrix scaling fitted on lines
+that the regression was not fitted on: some of unseen families, some of seen ones. Their shares are chosen on
+development lines (`_SHARES`). The layers and the penalties were chosen too; `--choose` prints the figures that they
+were chosen by. The test lines are not opened here. Features are cached in --work, so an interrupted run resumes. The
+lines are drawn with a seed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _PENALTIES = (0.1, 0.3)
 _STRENGTHS = (0.3, 1.0, 3.0)
 _STEPS = 500
 _SHARES = (0.0, 0.3, 0.5, 0.7)
-"""Of the weight that scaling is fitted with, how much lies on lines whose family the scores have seen."""
+"""The share of the weight in fitting the scaling that is on lines whose family the regression has seen."""
 
 Floats = NDArray[np.float64]
 
@@ -56,13 +57,13 @@ class Choice(NamedTuple):
 
 
 CHOSEN = Choice("layers", penalty=0.1, strength=0.3)
-"""The best macro-F1 on template families unseen."""
+"""The best macro-F1 on unseen template families."""
 
 
 class Lines(NamedTuple):
-    """The training lines as numbers: features; intent, weight, fold, group and whether a template's, each (n).
+    """The training lines as arrays: features; intent, weight, fold, group and whether a template's, each (n).
 
-    No family stands in two of the `fold`s; the lines of a family stand in all of the `line_fold`s.
+    No family is in two of the `fold`s; the lines of a family are spread over all of the `line_fold`s.
     """
 
     features: NDArray[np.float32]
@@ -74,37 +75,37 @@ class Lines(NamedTuple):
     ours: NDArray[np.bool_]
 
     def part(self, chosen: NDArray[np.bool_]) -> Lines:
-        """The chosen lines; their groups are numbered anew."""
+        """Select lines; their groups are numbered anew."""
         group = np.unique(self.group[chosen], return_inverse=True)[1].astype(np.int64)
         folds = (self.fold[chosen], self.line_fold[chosen])
         return Lines(self.features[chosen], self.truth[chosen], self.weight[chosen], *folds, group, self.ours[chosen])
 
 
 def regression(u: Floats, lines: Lines, strength: float) -> tuple[Floats, Floats]:
-    """Coordinates (n x r) of lines in, the weights (r x 10) and offset (10) of a multinomial regression out."""
+    """Fit weights (r x 10) and offset (10) of a multinomial regression to coordinates (n x r) of lines."""
     fitted = LogisticRegression(C=strength, max_iter=_STEPS, tol=1e-5).fit(u, lines.truth, sample_weight=lines.weight)
     return fitted.coef_.T, fitted.intercept_
 
 
 class Scored(NamedTuple):
-    """Scores (n x 10) of lines, and the cosine of each (n) to the nearest group of those that were learned from."""
+    """Scores (n x 10) of lines, and the cosine of each (n) to the nearest training group."""
 
     scores: Floats
     near: Floats
 
     def features(self) -> Floats:
-        """What scaling reads (n x 21)."""
+        """The inputs of scaling (n x 21)."""
         return with_nearness(self.scores, self.near)
 
 
 def scored(found: Directions, weights: Floats, offset: Floats, features: NDArray[np.float32]) -> Scored:
-    """Directions, a regression in their space, and features (n x d) in, what it makes of them out."""
+    """Score features (n x d) by a regression in the space of directions."""
     u = found.coordinates(features)
     return Scored(u @ weights + offset, (u @ found.prototypes.T).max(axis=1))
 
 
 def unseen_scores(lines: Lines, fold: NDArray[np.int64], choices: Sequence[Choice]) -> dict[Choice, Scored]:
-    """Lines and their folds in, for every choice each line's scores by a fit without its fold, out."""
+    """Score each line by fits without its fold (n), for every choice."""
     n = len(fold)
     made = {choice: Scored(np.zeros((n, len(INTENTS))), np.zeros(n)) for choice in choices}
     for left_out in range(corpus.FOLDS):
@@ -126,20 +127,20 @@ def _read_by(choices: Sequence[Choice]) -> list[str]:
 
 
 class Unseen(NamedTuple):
-    """The training lines by fits that have not seen their family, and by fits that have, but not the line."""
+    """Scores of the training lines by fits without their family, and by fits with their family but without the line."""
 
     family: Scored
     line: Scored
 
     def scaling(self, lines: Lines, share: float, among: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """A share of the weight and the lines to fit on (n) in, map (21 x 10) and offset (10) to logits out."""
+        """Fit map (21 x 10) and offset (10) on the lines `among` (n), with `share` of the weight on `line`."""
         parts = [(of.features()[among], part) for of, part in ((self.family, 1 - share), (self.line, share)) if part]
         weight = np.concatenate([lines.weight[among] * part for _, part in parts])
         truth = np.concatenate([lines.truth[among]] * len(parts))
         return matrix_scaling(np.concatenate([x for x, _ in parts]), truth, weight, len(INTENTS))
 
     def cross_scaled(self, lines: Lines, share: float) -> Floats:
-        """A share in, probabilities (n x 10) by fits without the line's family, scaled on other folds' lines, out."""
+        """Return probabilities (n x 10) by fits without the line's family, scaled on other folds' lines."""
         x = self.family.features()
         p = np.zeros_like(self.family.scores)
         for fold in range(corpus.FOLDS):
@@ -149,10 +150,10 @@ class Unseen(NamedTuple):
 
 
 def choose_share(unseen: Unseen, lines: Lines, dev: Scored, dev_truth: NDArray[np.int64]) -> float:
-    """Unseen scores, and scores and classes of CLINC150 validation, in; the share of `_SHARES` to scale with out.
+    """Choose the share of `_SHARES` to scale with, by scores and classes of CLINC150 validation and unseen scores.
 
-    It has the least sum of NLL on validation, whose classes were seen, and NLL on template families unseen: a person's
-    line is as much like the training lines as the one, or as little as the other.
+    It has the least sum of the NLL on validation, whose classes were seen, and on unseen template families: lines of
+    people are as similar to the training lines as the first, or as little as the second.
     """
     found: dict[float, float] = {}
     for share in _SHARES:
@@ -165,7 +166,7 @@ def choose_share(unseen: Unseen, lines: Lines, dev: Scored, dev_truth: NDArray[n
 
 
 class Head(NamedTuple):
-    """Directions, a regression (r x 10, 10) in their space, and the scaling (21 x 10, 10) of what it says."""
+    """Directions, a regression (r x 10, 10) in their space, and the scaling (21 x 10, 10) of its scores."""
 
     found: Directions
     weights: Floats
@@ -175,7 +176,7 @@ class Head(NamedTuple):
 
 
 def build(head: Head) -> onnx.ModelProto:
-    """A head in, a checked model out: `layers` (n x d) to `logits` (n x 10)."""
+    """Build and check the ONNX model from `layers` (n x d) to `logits` (n x 10)."""
     k = len(INTENTS)
     plain, near, both = head.scaling[:k], head.scaling[k : k + 1], head.scaling[k + 1 :]
     tensors = {
@@ -211,7 +212,7 @@ def build(head: Head) -> onnx.ModelProto:
 
 
 def read(data: Path, encoder: Encoder, work: Path) -> Lines:
-    """Data folder in, the training lines as numbers out."""
+    """Collect the training lines and compute their features."""
     lines = corpus.lines(data)
     return Lines(
         corpus.features_of(lines, encoder, work),
@@ -225,7 +226,7 @@ def read(data: Path, encoder: Encoder, work: Path) -> Lines:
 
 
 def choose(lines: Lines) -> None:
-    """Lines in, macro-F1 and NLL of every choice on template families unseen on the terminal out."""
+    """Print macro-F1 and NLL of every choice on unseen template families."""
     choices = [Choice(*made) for made in product(_SETS, _PENALTIES, _STRENGTHS)]
     truth, weight = lines.truth[lines.ours], lines.weight[lines.ours]
     for choice, made in unseen_scores(lines, lines.fold, choices).items():
@@ -234,7 +235,7 @@ def choose(lines: Lines) -> None:
 
 
 def train(data: Path, models: Path, work: Path, encoder: Encoder) -> None:
-    """Data folder in; the folder text_intent of `models` is written. Its encoder is the text_affect beside it."""
+    """Train the head and write the folder text_intent of `models`; the encoder is the text_affect beside it."""
     lines, dev = read(data, encoder, work), read_dev(data)
     unseen = Unseen(*(unseen_scores(lines, fold, [CHOSEN])[CHOSEN] for fold in (lines.fold, lines.line_fold)))
     columns = _SETS[CHOSEN.reads]
@@ -258,7 +259,7 @@ def train(data: Path, models: Path, work: Path, encoder: Encoder) -> None:
 
 
 def write_spec(folder: Path, encoder: Encoder, threshold: float, found: Mapping[str, float]) -> None:
-    """The folder of `model.onnx`, its encoder, and what was chosen and found in; model.json is written."""
+    """Write model.json beside the `model.onnx` in a folder; `found` adds to the choices that it records."""
     spec = {
         "name": MODEL,
         "version": VERSION,
@@ -281,7 +282,7 @@ def write_spec(folder: Path, encoder: Encoder, threshold: float, found: Mapping[
 
 
 def main() -> None:
-    """Command line in, the model folder out."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.text_intent.train", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds clinc150/ and goemotions/")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the model folders")

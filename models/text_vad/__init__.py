@@ -1,1 +1,1 @@
-"""text_vad: the embedding of text_affect in, valence, arousal and dominance out (CC BY-SA 4.0, EmoBank)."""
+"""text_vad: valence, arousal and dominance of a text from text_affect's layers (CC BY-SA 4.0, EmoBank)."""

@@ -1,4 +1,4 @@
-"""EmoBank on disk in, sentences with valence, arousal and dominance in [-1, 1] out."""
+"""Read EmoBank: sentences with valence, arousal and dominance in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEUTRAL, _HALF_RANGE = 3.0, 2.0
 
 
 class Sentences(NamedTuple):
-    """EmoBank's own names of sentences (n), their texts (n) and `vad` (float64, n x 3): (EmoBank's 1..5 - 3) / 2."""
+    """EmoBank's sentence ids (n), texts (n) and `vad` (float64, n x 3): (EmoBank's 1..5 - 3) / 2."""
 
     ids: list[str]
     texts: list[str]
@@ -24,7 +24,7 @@ class Sentences(NamedTuple):
 
 
 def read(data: Path, part: Part) -> Sentences:
-    """`--data` folder and a split (the author's own column) in, its sentences in file order out."""
+    """Read the sentences of a split of the authors, in file order."""
     path = data / "emobank" / "corpus" / "emobank.csv"
     with path.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row["split"] == part]

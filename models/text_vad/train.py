@@ -1,4 +1,4 @@
-"""EmoBank and the frozen text_affect encoder in, models/text_vad out. `python -m models.text_vad.train --data DIR`.
+"""Fit the head on EmoBank and the frozen text_affect encoder. `python -m models.text_vad.train --data DIR`.
 
 Ridge regression on `layers` (the mean over tokens of each encoder layer), as the shipped int8 encoder computes them:
 one penalty for each dimension, chosen on the dev split. Closed form, so there is no seed and nothing to resume.
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 class Standardized:
-    """Training features (n x d) in, ridge solutions of their standardized form out; one eigendecomposition for all."""
+    """Ridge regression on standardized features (n x d); one eigendecomposition serves all penalties."""
 
     def __init__(self, x: Floats, y: Floats) -> None:
         self.mean, self.scale = x.mean(axis=0), x.std(axis=0) + 1e-6
@@ -39,14 +39,14 @@ class Standardized:
         self._moments = self._vectors.T @ (z.T @ (y - self.offset))
 
     def solve(self, penalty: float) -> tuple[Floats, Floats]:
-        """Penalty in, weights (d x k) and offset (k) for raw features out (Hoerl & Kennard 1970)."""
+        """Return weights (d x k) and offset (k) for raw features (Hoerl & Kennard 1970)."""
         standard = self._vectors @ (self._moments / (self._values + penalty)[:, None])
         weights = standard / self.scale[:, None]
         return weights, self.offset - self.mean @ weights
 
 
 def fit(x: Floats, y: Floats, dev_x: Floats, dev_y: Floats) -> tuple[Floats, Floats, list[float]]:
-    """Features and ratings of train and dev in; weights (d x 3), offset (3) and the penalty of each dimension out."""
+    """Fit weights (d x 3) and offset (3) on train, with the penalty of each dimension that has the best R2 on dev."""
     ridge = Standardized(x, y)
     solutions = [ridge.solve(penalty) for penalty in _PENALTIES]
     scores = np.stack([r_squared(dev_y, dev_x @ weights + offset) for weights, offset in solutions])
@@ -57,7 +57,7 @@ def fit(x: Floats, y: Floats, dev_x: Floats, dev_y: Floats) -> tuple[Floats, Flo
 
 
 def build(weights: Floats, offset: Floats) -> onnx.ModelProto:
-    """Weights (d x 3) and offset (3) in, a checked model out: `layers` (n x d) to `vad` (n x 3), not yet clipped."""
+    """Build and check the ONNX model from `layers` (n x d) to `vad` (n x 3), not yet clipped."""
     tensors = [
         numpy_helper.from_array(weights.astype(np.float32), "weights"),
         numpy_helper.from_array(offset.astype(np.float32), "offset"),
@@ -74,7 +74,7 @@ def build(weights: Floats, offset: Floats) -> onnx.ModelProto:
 
 
 def train(data: Path, models: Path) -> None:
-    """Data folder in; the folder text_vad of `models` is written. Its encoder is text_affect of the same `models`."""
+    """Fit the head and write the folder text_vad of `models`; the encoder is text_affect of the same `models`."""
     encoder = Encoder(models=models)
     sentences, dev = read(data, "train"), read(data, "dev")
     x, dev_x = (encoder.outputs(part.texts)[READS].astype(np.float64) for part in (sentences, dev))
@@ -98,7 +98,7 @@ def train(data: Path, models: Path) -> None:
 
 
 def main() -> None:
-    """Command line in, the model folder out."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.text_vad.train", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds emobank/")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the model folders")

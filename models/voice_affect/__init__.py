@@ -1,1 +1,1 @@
-"""Emotion of a voice, in four classes: the model, its recipe and its evaluation."""
+"""voice_affect: emotion of a voice, in four classes."""

@@ -25,7 +25,7 @@ from models import speed as times
 from models.figures import Figure
 from models.scores import calibration_figures, interval, lead
 from models.voice_affect.recipe.corpus import DEMO_SPEAKER, LABELS, Utterance, emodb, labels, ravdess, split_pieces
-from models.voice_affect.recipe.folds import TrainedItemError, cross_fitted, read_folds, speakers_by_item, together
+from models.voice_affect.recipe.folds import TrainedItemError, cross_fitted, mean_logits, read_folds, speakers_by_item
 from models.voice_affect.recipe.gate import Predictions, gate_figures, rival_figures
 
 FOLDER = Path(__file__).resolve().parent
@@ -114,7 +114,7 @@ def seed_figures(
 
 def out_of_fold(german: Sequence[Utterance]) -> NDArray[np.float64]:
     """Return p (n, 4) of EmoDB's utterances by networks trained without the speaker, calibrated on the others."""
-    logits = together(read_folds(FOLDER / "folds.csv", german, LABELS))
+    logits = mean_logits(read_folds(FOLDER / "folds.csv", german, LABELS))
     return cross_fitted(logits, labels(german), np.array([u.speaker for u in german]))
 
 
@@ -201,10 +201,10 @@ def speed(name: str = "voice_affect", imported: Path | None = None) -> list[Figu
 def retrain_one(data: Path, work: Path) -> list[Figure]:
     """Train the network without one speaker again, seed 0, and measure how often it is right beside folds.csv."""
     from models.voice_affect import train
-    from models.voice_affect.recipe.fitting import pictures
+    from models.voice_affect.recipe.fitting import feature_versions
 
     german, without = emodb(data), "16"
-    pool = pictures(german, work, train.RECIPE.copies)
+    pool = feature_versions(german, work, train.RECIPE.copies)
     logits = train.leave_speakers_out(train.RECIPE, german, pool, 0, work, without)
     rows = ~np.isnan(logits[:, 0])
     stored = read_folds(FOLDER / "folds.csv", german, LABELS)[0]
@@ -236,8 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         german = emodb(given.data)
         pictures.draw(folder, out_of_fold(german), labels(german), LABELS)
 
-    retained = evaluation.not_measured(FOLDER, found)
-    evaluation.report(FOLDER, found, draw, write=given.write, log="all", retained=retained)
+    evaluation.report(FOLDER, found, draw, write=given.write, log="all", retain=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Emotion of a voice, in eight classes, from RAVDESS and EmoDB: a recipe whose weights are not for commercial use."""
+"""voice_affect_nc: emotion of a voice, in eight classes; a recipe without weights, for non-commercial use."""

@@ -17,9 +17,8 @@ from kernels.engines import load
 from kernels.model_input import emotions
 from kernels.scores import unweighted_recall
 from kernels.voice.audio_files import speech_only
-from models import evaluation
+from models import evaluation, pictures
 from models import figures as cards
-from models import pictures
 from models.figures import Figure
 from models.scores import calibration_figures
 from models.voice_affect.evaluate import (
@@ -35,14 +34,14 @@ from models.voice_affect.evaluate import (
 )
 from models.voice_affect.evaluate import FOLDER as EMODB_FOLDER
 from models.voice_affect.recipe.corpus import Utterance, labels
-from models.voice_affect.recipe.folds import cross_fitted, read_folds, speakers_by_item, together
+from models.voice_affect.recipe.folds import cross_fitted, mean_logits, read_folds, speakers_by_item
 from models.voice_affect_nc.recipe.corpus import (
-    CHOICES,
     CLASSES,
+    DEVELOPMENT_ACTORS,
     FOLDER,
     FOLDS,
-    TRAINED_ON,
     LABELS,
+    TRAINED_ON,
     emodb,
     folds_of,
     label_of_class,
@@ -54,7 +53,7 @@ PUBLISHED = "LSTM with 47k parameters .623, CNN14 .766, wav2vec2 .818"
 
 def out_of_fold(english: Sequence[Utterance]) -> NDArray[np.float64]:
     """Return p (n, 8) of RAVDESS's utterances by networks trained without the actor, calibrated on the other folds."""
-    logits = together(read_folds(FOLDER / "folds.csv", english, CLASSES))
+    logits = mean_logits(read_folds(FOLDER / "folds.csv", english, CLASSES))
     return cross_fitted(logits, labels(english), folds_of(english).astype(str))
 
 
@@ -106,7 +105,7 @@ def predict(english: Sequence[Utterance], folder: Path) -> NDArray[np.float64]:
 
 def weights_figures(data: Path, folder: Path) -> list[Figure]:
     """Measure the weights in `folder`/voice_affect_nc on RAVDESS actors 17-20 (development)."""
-    english = ravdess(data, [actor for actor in CHOICES if actor not in TRAINED_ON])
+    english = ravdess(data, [actor for actor in DEVELOPMENT_ACTORS if actor not in TRAINED_ON])
     named = np.array([LABELS.index(label) for label in label_of_class().values()])
     seven = [Utterance(u.path, u.item, u.speaker, u.group, int(named[u.label])) for u in english]
     p, of = predict(english, folder), "weights made by the recipe, RAVDESS actors 17-20, 7 emotions"
@@ -130,8 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         english = ravdess(given.data)
         pictures.draw(folder, out_of_fold(english), labels(english), CLASSES)
 
-    retained = evaluation.not_measured(FOLDER, found)
-    evaluation.report(FOLDER, found, draw, write=given.write, log="all", retained=retained)
+    evaluation.report(FOLDER, found, draw, write=given.write, log="all", retain=True)
 
 
 if __name__ == "__main__":

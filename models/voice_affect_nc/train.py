@@ -1,9 +1,9 @@
-"""`python -m models.voice_affect_nc.train --data DIR --out DIR`: RAVDESS and EmoDB in, folds.csv and weights out.
+"""Train on RAVDESS and EmoDB: folds.csv and weights. `python -m models.voice_affect_nc.train --data DIR --out DIR`.
 
 For each of three seeds, one network for each of the five actor folds, trained on the other actors and EmoDB, gives the
-figure of the recipe; those networks are never handed to anybody. The weights written to `--out` are the mean of three
-networks, one for each seed, that heard RAVDESS actors 1-16 and EmoDB. Every finished network is kept under
-`--work`: an interrupted run resumes. CPU; about an hour on one core.
+figure of the recipe; those networks are not published. The weights written to `--out` are the mean of three networks,
+one for each seed, trained on RAVDESS actors 1-16 and EmoDB. Every finished network is stored in `--work`, so an
+interrupted run resumes. CPU; about an hour on one core.
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ from kernels.calibration import fit_temperature
 from kernels.scores import unweighted_recall
 from kernels.voice.audio_files import speech_only
 from models.voice_affect.recipe.corpus import Utterance, labels
-from models.voice_affect.recipe.fitting import Pictures, Recipe, describe, export, fit, out_of_fold, pictures
-from models.voice_affect.recipe.folds import together, write_folds
+from models.voice_affect.recipe.fitting import (
+    FeatureVersions,
+    Recipe,
+    describe,
+    export,
+    feature_versions,
+    fit,
+    out_of_fold,
+)
+from models.voice_affect.recipe.folds import mean_logits, write_folds
 from models.voice_affect_nc.recipe.corpus import (
     CLASSES,
     FOLDER,
-    HANDED_OVER,
     LABELS,
+    TRAINED_ON,
     emodb,
     folds_of,
     label_of_class,
@@ -38,11 +46,11 @@ from models.voice_affect_nc.recipe.corpus import (
 SEEDS = (0, 1, 2)
 RECIPE = Recipe(classes=CLASSES, steps=1000, copies=6, clean=0.35, mixing=0.5, shortest=100)
 EMODB_SHARE = 0.2
-"""How often a recording of EmoDB is drawn, of the classes that it has."""
+"""The share of draws from EmoDB, in the classes that it has."""
 
 
 def share(utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-    """Utterances to how often each is drawn: every class equally often, and within a class EmoDB's share."""
+    """Return how often to draw each utterance: every class equally often, EmoDB in a class by `EMODB_SHARE`."""
     targets, german = labels(utterances), np.array([u.speaker.startswith("emodb") for u in utterances])
     found = np.zeros(len(utterances))
     for k in np.unique(targets):
@@ -53,9 +61,17 @@ def share(utterances: Sequence[Utterance]) -> NDArray[np.float64]:
 
 
 def leave_actors_out(
-    recipe: Recipe, utterances: Sequence[Utterance], pool: Pictures, seed: int, work: Path, only: str | None = None
+    recipe: Recipe,
+    utterances: Sequence[Utterance],
+    pool: FeatureVersions,
+    seed: int,
+    work: Path,
+    only: str | None = None,
 ) -> NDArray[np.float64]:
-    """RAVDESS's utterances, then EmoDB's, to logits (n, 8) by networks that never heard the actor; NaN for EmoDB's."""
+    """Return logits (n, 8) of RAVDESS's, then EmoDB's utterances by networks trained without the actor.
+
+    The logits of EmoDB's utterances, which are always trained on, are NaN.
+    """
     english = [u for u in utterances if not u.speaker.startswith("emodb")]
     folds = [f"fold-{k}" for k in folds_of(english)] + [""] * (len(utterances) - len(english))
     return out_of_fold(
@@ -64,7 +80,7 @@ def leave_actors_out(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the recipe."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.voice_affect_nc.train", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the data folder, with ravdess/ and emodb/ in it")
     parser.add_argument("--work", type=Path, default=Path("build/voice_affect_nc"), help="features, finished networks")
@@ -79,32 +95,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = replace(RECIPE, steps=chosen.steps)
     english = ravdess(chosen.data)
     utterances = [*english, *emodb(chosen.data)]
-    pool, targets, kept = pictures(utterances, chosen.work, recipe.copies, speech_only), labels(english), {}
+    pool = feature_versions(utterances, chosen.work, recipe.copies, speech_only)
+    targets, seeds = labels(english), {}
     if chosen.only != "weights":
         for seed in chosen.seeds:
-            kept[seed] = leave_actors_out(recipe, utterances, pool, seed, chosen.work)[: len(english)]
-            print(f"seed {seed}, actors left out: UAR {unweighted_recall(targets, kept[seed].argmax(1)):.3f}")
-        write_folds(out / "folds.csv", english, CLASSES, kept)
-        known = np.array([int(u.speaker) in HANDED_OVER for u in english])
-        temperature = fit_temperature(together(kept)[known], targets[known])
+            seeds[seed] = leave_actors_out(recipe, utterances, pool, seed, chosen.work)[: len(english)]
+            print(f"seed {seed}, actors left out: UAR {unweighted_recall(targets, seeds[seed].argmax(1)):.3f}")
+        write_folds(out / "folds.csv", english, CLASSES, seeds)
+        trained_on = np.array([int(u.speaker) in TRAINED_ON for u in english])
+        temperature = fit_temperature(mean_logits(seeds)[trained_on], targets[trained_on])
         (chosen.work / "temperature").write_text(f"{temperature:.4f}\n")
     if chosen.only != "folds":
-        rows = [i for i, u in enumerate(utterances) if u.speaker.startswith("emodb") or int(u.speaker) in HANDED_OVER]
-        heard, often = [pool[i] for i in rows], share([utterances[i] for i in rows])
+        rows = [i for i, u in enumerate(utterances) if u.speaker.startswith("emodb") or int(u.speaker) in TRAINED_ON]
+        examples, often = [pool[i] for i in rows], share([utterances[i] for i in rows])
         wanted = labels([utterances[i] for i in rows])
-        members = [fit(recipe, heard, wanted, often, s, chosen.work / f"weights-seed-{s}.pt") for s in chosen.seeds]
+        members = [fit(recipe, examples, wanted, often, s, chosen.work / f"weights-seed-{s}.pt") for s in chosen.seeds]
         export(members, out / "model.onnx")
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "name": "voice_affect_nc",
             "version": "1",
             "labels": LABELS,
             "licence": "non_commercial",
         }
-        told["prior"] = {label: sum(to == label for to in label_of_class().values()) / 8 for label in LABELS}
+        fields["prior"] = {label: sum(to == label for to in label_of_class().values()) / 8 for label in LABELS}
         fitted = chosen.work / "temperature"
         temperature = float(fitted.read_text()) if fitted.exists() else 1.0
-        told["classes"] = label_of_class()
-        describe(out / "model.onnx", recipe, temperature, len(members), told)
+        fields["classes"] = label_of_class()
+        describe(out / "model.onnx", recipe, temperature, len(members), fields)
         for name in ("card.md", "LICENSE", "NOTICE"):
             shutil.copy(FOLDER / name, out / name)
 

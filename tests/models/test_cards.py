@@ -29,14 +29,14 @@ def test_some_models_state_figures() -> None:
 
 
 def test_a_card_shows_the_table_of_its_figures(model: Path) -> None:
-    assert figures.shown_in(model) == figures.table(figures.read(model)), "figures.fill_card writes it"
+    assert figures.table_in_card(model) == figures.table(figures.read(model)), "figures.fill_card writes it"
 
 
 def test_a_model_folder_has_its_licence_its_notice_and_a_picture_that_the_card_shows(model: Path) -> None:
     assert {"LICENSE", "NOTICE", "card.md"} <= {path.name for path in model.iterdir()}
-    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (model / "card.md").read_text(encoding="utf-8"))
-    assert shown, "a card shows its figures.svg"
-    for name in shown:
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (model / "card.md").read_text(encoding="utf-8"))
+    assert images, "a card shows its figures.svg"
+    for name in images:
         assert (model / name).read_bytes().lstrip().startswith((b"<?xml", b"<svg")), name
 
 
@@ -54,7 +54,7 @@ def test_a_tolerance_is_too_small_to_hide_a_change_that_matters(model: Path) -> 
         assert figure.tolerance <= most, f"{figure.name}: {figure.tolerance} on {figure.value}"
 
 
-def test_a_reason_for_missing_a_bound_stands_where_it_is_missed_and_only_there(model: Path) -> None:
+def test_a_reason_for_missing_a_bound_is_given_if_and_only_if_it_is_missed(model: Path) -> None:
     for figure in figures.read(model):
         if figure.verdict == "missed":
             assert figure.missed, f"{figure.name} misses its must; say why it is shipped all the same"
@@ -68,7 +68,7 @@ def test_what_is_stated_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read == msgspec.structs.replace(stated, value=0.8654, interval=(0.8112, 0.9))
 
 
-def test_a_table_says_what_a_reader_asks_and_leaves_out_empty_columns() -> None:
+def test_a_table_has_a_row_for_each_figure_and_no_empty_columns() -> None:
     table = figures.table(
         [
             Figure(
@@ -91,7 +91,7 @@ def test_a_table_says_what_a_reader_asks_and_leaves_out_empty_columns() -> None:
     ]
 
 
-def test_a_bound_is_judged_by_the_number_that_people_read() -> None:
+def test_a_bound_is_compared_with_the_value_as_rounded_in_the_card() -> None:
     figure = Figure(name="f1", what="F1", value=0.5996, tolerance=0.01, must=0.6, aim=0.62)
     assert figure.verdict == "must reached"
     assert msgspec.structs.replace(figure, value=0.5994).verdict == "missed"

@@ -1,4 +1,4 @@
-"""The shipped face model keeps its files' promises; the split and the figures do what the card says."""
+"""The shipped face model fits its model.json; the split and the figures are as the card describes."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def probabilities(engine: Engine, *faces: np.ndarray) -> np.ndarray:
     return softmax(engine.infer({"faces": np.stack(faces)[:, None]})["logits"], engine.spec.temperature)
 
 
-def test_the_folder_carries_what_a_model_folder_must() -> None:
+def test_the_folder_has_the_files_of_a_model_folder() -> None:
     names = {path.name for path in FOLDER.iterdir()}
     assert {"card.md", "LICENSE", "NOTICE", "model.onnx", "model.json", "test_log.jsonl"} <= names
     assert read_spec("face_affect").licence == "unsettled"
@@ -91,13 +91,13 @@ def test_a_flat_picture_is_no_error(engine: Engine) -> None:
     assert np.isfinite(probabilities(engine, np.zeros((48, 48), np.float32))).all()
 
 
-def test_each_look_at_the_test_split_left_a_trace() -> None:
-    looks = [json.loads(line) for line in (FOLDER / "test_log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert looks
-    assert all({"date", "commit", "figures"} <= set(look) for look in looks)
+def test_each_line_of_the_test_log_has_a_date_a_commit_and_figures() -> None:
+    entries = [json.loads(line) for line in (FOLDER / "test_log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert entries
+    assert all({"date", "commit", "figures"} <= set(entry) for entry in entries)
 
 
-def test_what_the_card_states_was_found_at_the_last_look() -> None:
+def test_the_stated_figures_are_those_of_the_last_line_of_the_test_log() -> None:
     last = json.loads((FOLDER / "test_log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["figures"]
     assert {figure.name: figure.value for figure in figures.read(FOLDER)} == pytest.approx(last, abs=1e-4)
 
@@ -153,9 +153,9 @@ def test_copies_stay_together_and_nothing_of_a_test_set_is_trained_on(tmp_path: 
 def test_a_tenth_is_held_out_in_two_halves_by_the_pictures_alone(tmp_path: Path) -> None:
     write_fer2013(tmp_path)
     faces = split.load(tmp_path)
-    held = {part: len(faces.where(part)) for part in ("held_a", "held_b")}
-    assert 20 <= sum(held.values()) <= 60
-    assert min(held.values()) >= 5
+    held_out = {part: len(faces.where(part)) for part in ("held_a", "held_b")}
+    assert 20 <= sum(held_out.values()) <= 60
+    assert min(held_out.values()) >= 5
     assert split.load(tmp_path).part.tolist() == faces.part.tolist()
 
 
@@ -180,13 +180,13 @@ def test_a_picture_that_was_trained_on_or_a_copy_of_one_is_not_judged(tmp_path: 
         evaluate.refuse_trained(faces, faces.where("private"))
 
 
-@pytest.mark.parametrize(("kind", "told"), [("small", "size"), ("blurred", "blur"), ("burnt_out", "clipped")])
-def test_a_spoiled_face_is_told_by_its_quality_and_trusted_less(kind: str, told: str) -> None:
+@pytest.mark.parametrize(("kind", "measure"), [("small", "size"), ("blurred", "blur"), ("burnt_out", "clipped")])
+def test_a_spoiled_face_has_a_lower_quality_and_is_trusted_less(kind: str, measure: str) -> None:
     face = SMILE.astype(np.uint8)
     rng = np.random.default_rng(0)
     harmless, hopeless = (quality(*spoil.spoil(face, kind, level, rng)) for level in (0.0, 1.0))
-    fault = FAULTS[told]
-    assert abs(hopeless[told] - fault.hopeless) < abs(harmless[told] - fault.hopeless)
+    fault = FAULTS[measure]
+    assert abs(hopeless[measure] - fault.hopeless) < abs(harmless[measure] - fault.hopeless)
     assert trust(hopeless) < trust(harmless) == 1.0
 
 
@@ -205,16 +205,17 @@ def test_the_lines_of_the_gate_are_found_again_where_confidence_was_made_to_foll
     measured = {"size": np.full(n, 128.0), "clipped": np.zeros(n), "blur": rng.uniform(0.8, 1.0, n)}
     sure = 1 / 7 + line.factors(measured["blur"]) * (p.max(1) - 1 / 7)
     truth = np.where(rng.random(n) < sure, p.argmax(1), (p.argmax(1) + 1) % 7)
-    seen = calibrate.Spoiled(np.full(n, "blurred"), p, truth, measured)
-    found = calibrate.fitted_faults(seen)
+    spoiled = calibrate.Spoiled(np.full(n, "blurred"), p, truth, measured)
+    found = calibrate.fitted_faults(spoiled)
     assert set(found) == {"blur"}
     assert found["blur"].factors(np.array([0.85, 0.9, 0.95, 1.0])) == pytest.approx([1, 1, 0.7, 0.4], abs=0.12)
-    gated, whole = seen.confidence(found), seen.confidence({})
-    assert expected_calibration_error(gated, seen.right) < 0.03 < expected_calibration_error(whole, seen.right)
+    gated, ungated = spoiled.confidence(found), spoiled.confidence({})
+    right = spoiled.right
+    assert expected_calibration_error(gated, right) < 0.03 < expected_calibration_error(ungated, right)
 
 
-def test_every_seed_named_every_picture_of_the_last_test_set() -> None:
-    named, seeds = evaluate.read_seeds()
+def test_every_seed_has_a_class_for_every_picture_of_private_test() -> None:
+    predicted, seeds = evaluate.read_seeds()
     assert len(seeds) == 3
-    assert len(named) > 3500
-    assert all(len(classes) == len(seeds) for classes in named.values())
+    assert len(predicted) > 3500
+    assert all(len(classes) == len(seeds) for classes in predicted.values())

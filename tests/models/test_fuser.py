@@ -1,4 +1,4 @@
-"""The fuser's room: what is fitted and compared is the kernel's own arithmetic, on windows that give nothing away."""
+"""The fuser: the fitted gates equal the kernel's fusion, and composed windows don't reveal the class."""
 
 from collections.abc import Mapping
 
@@ -30,25 +30,25 @@ def some_items(right: float = 0.7, seed: int = 0) -> dict[Modality, Items]:
     return found
 
 
-def test_windows_are_balanced_and_what_is_shown_is_what_the_kind_says() -> None:
+def test_windows_are_balanced_and_their_items_fit_their_kind() -> None:
     items = some_items()
     made = compose(items, 1400, 3)
     assert np.bincount(made.truth).tolist() == [200] * 7
     assert {k: int((made.kind == k).sum()) for k in set(KINDS)} == {"agree": 700, "conflict": 350, "missing": 350}
     for row in range(200):
-        shown = {m: made.chosen[m][row, 0] for m in MODALITIES}
+        chosen = {m: made.chosen[m][row, 0] for m in MODALITIES}
         other = [
-            m for m in ("face", "text") if shown[m] >= 0 and items[m].label[shown[m]] != made.truth[row]
-        ]  # a voice of another class stands in where a class has none
-        gone = [m for m in MODALITIES if shown[m] < 0]
-        assert len(gone) in ((1, 2) if made.kind[row] == "missing" else (0,))
+            m for m in ("face", "text") if chosen[m] >= 0 and items[m].label[chosen[m]] != made.truth[row]
+        ]  # a class without voices has one of another class
+        absent = [m for m in MODALITIES if chosen[m] < 0]
+        assert len(absent) in ((1, 2) if made.kind[row] == "missing" else (0,))
         assert len(other) <= (made.kind[row] == "conflict")
 
 
-def test_whether_a_modality_is_there_does_not_give_the_class_away() -> None:
+def test_the_presence_of_a_modality_does_not_reveal_the_class() -> None:
     made = compose(some_items(), 2800, 4)
-    there = made.chosen["voice"][:, 0] >= 0
-    rates = [there[made.truth == k].mean() for k in range(len(SEVEN))]
+    present = made.chosen["voice"][:, 0] >= 0
+    rates = [present[made.truth == k].mean() for k in range(len(SEVEN))]
     assert max(rates) - min(rates) < 0.1
 
 
@@ -72,10 +72,10 @@ def test_every_fuser_gives_distributions_and_its_fit_beats_its_beginning(name: s
     x = fusers.fit(fuser, begin, evidence, made.truth)
     before, after = fuser(evidence, begin), fuser(evidence, x)
     assert after.sum(axis=1) == pytest.approx(1.0)
-    said = fusers.sayable(evidence)
+    covered = fusers.covered_windows(evidence)
 
     def loss(p: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-        return float(-np.log(p[said, made.truth[said]] + 1e-9).mean())
+        return float(-np.log(p[covered, made.truth[covered]] + 1e-9).mean())
 
     assert loss(after) <= loss(before)
 

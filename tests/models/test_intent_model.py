@@ -1,4 +1,4 @@
-"""The shipped intent head keeps its folder's promises; lines, folds, directions and scores do what the card says."""
+"""The shipped intent head fits its model.json; lines, folds, directions and scores are as the card describes."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ from streamer.errors import ModelError
 LARGEST_HEAD_BYTES = 6_000_000
 
 
-def test_the_folder_carries_what_a_model_folder_must() -> None:
+def test_the_folder_has_the_files_of_a_model_folder() -> None:
     folder = MODELS / "text_intent"
     wanted = {"card.md", "LICENSE", "NOTICE", "model.onnx", "model.json", "test_lines.tsv"}
     assert wanted <= {path.name for path in folder.iterdir()}
@@ -45,10 +45,10 @@ def test_a_line_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
     together = evaluate.probabilities(lines)
     alone = np.concatenate([evaluate.probabilities([line]) for line in lines])
     assert together.sum(axis=1) == pytest.approx([1.0] * len(lines))
-    assert np.abs(together - alone).max() < 0.02  # noqa: PLR2004 - the encoder's own batches differ by as much
+    assert np.abs(together - alone).max() < 0.02  # noqa: PLR2004 - the encoder's batches differ by as much
 
 
-def test_lines_that_nobody_would_dispute_are_named() -> None:
+def test_unambiguous_lines_get_their_intent() -> None:
     lines = {
         "please save this song to my playlist": "save_or_share",
         "goodbye, see you tomorrow": "leave",
@@ -88,7 +88,7 @@ def test_a_template_file_with_a_mistake_names_its_line(tmp_path: Path, text: str
         templates.read(path)
 
 
-def test_no_family_stands_on_both_sides_of_a_split() -> None:
+def test_no_family_is_in_two_folds() -> None:
     lines = templates.lines(templates.read(), per_family=4)
     folds = corpus.folds(lines)
     assert set(folds) == set(range(corpus.FOLDS))
@@ -101,12 +101,12 @@ def test_every_intent_weighs_its_prior_whatever_its_lines() -> None:
     lines += [Line(str(at), intent, f"{intent} x") for intent in INTENTS[:9] for at in range(len(intent))]
     weight = corpus.weights(lines)
     for intent in INTENTS:
-        own = sum(w for w, line in zip(weight, lines, strict=True) if line.intent == intent)
-        assert own / weight.sum() == pytest.approx(corpus.PRIOR[intent])
+        total = sum(w for w, line in zip(weight, lines, strict=True) if line.intent == intent)
+        assert total / weight.sum() == pytest.approx(corpus.PRIOR[intent])
 
 
 def test_clinc_questions_become_intents_none_or_nothing() -> None:
-    said = {
+    expected = {
         ("skip this song", "next_song"): "change",
         ("turn the volume down", "change_volume"): "calm_down",
         ("turn the volume up", "change_volume"): NONE,
@@ -116,14 +116,14 @@ def test_clinc_questions_become_intents_none_or_nothing() -> None:
         ("what is my balance", "balance"): NONE,
         ("how tall is everest", clinc.OUT_OF_SCOPE): NONE,
     }
-    assert {q: clinc.intent_of(clinc.Question(*q)) for q in said} == said
+    assert {q: clinc.intent_of(clinc.Question(*q)) for q in expected} == expected
 
 
-def test_directions_part_groups_that_noise_hides() -> None:
+def test_directions_separate_groups_that_noise_hides() -> None:
     random = np.random.default_rng(0)
     group = np.arange(600) % 3
     features = random.normal(size=(600, 12)).astype(np.float32)
-    features[:, 0] *= 100.0  # loud, and tells nothing
+    features[:, 0] *= 100.0  # large, and without information
     features[:, 1] += 4.0 * (group == 1)
     features[:, 2] += 4.0 * (group == 2)  # noqa: PLR2004
     found = discriminant.directions(discriminant.scatter(features, group.astype(np.int64)), 1e-6)
@@ -141,7 +141,7 @@ def test_matrix_scaling_finds_the_scale_that_probabilities_need() -> None:
     assert np.abs(softmax((logits * 7.0 + 3.0) @ matrix + offset) - softmax(logits)).mean() < 0.02  # noqa: PLR2004
 
 
-def test_scaling_may_trust_scores_more_the_nearer_a_line_is() -> None:
+def test_scaling_can_use_that_scores_are_more_reliable_for_near_lines() -> None:
     random = np.random.default_rng(0)
     scores_, near = random.normal(size=(6000, 3)), random.random(6000)
     logits = scores_ * (0.5 + 3.0 * near[:, None])
@@ -152,7 +152,7 @@ def test_scaling_may_trust_scores_more_the_nearer_a_line_is() -> None:
     assert np.abs(softmax(x @ matrix + offset) - softmax(logits)).mean() < 0.02  # noqa: PLR2004
 
 
-def test_figures_count_what_they_say() -> None:
+def test_scores_of_a_small_example() -> None:
     none, leave = INTENTS.index(NONE), INTENTS.index("leave")
     p = np.full((3, 10), 0.01)
     p[0, leave], p[1, leave], p[2, none] = 0.91, 0.5, 0.9
@@ -172,7 +172,7 @@ def test_a_rejected_question_counts_as_wrong_in_scope_and_right_out_of_it() -> N
     assert named.at(np.array([1])).in_scope(0.5) == 0.0
 
 
-def test_questions_are_named_by_the_mean_of_their_nearest_neighbours() -> None:
+def test_questions_are_classified_by_the_mean_of_their_nearest_neighbours() -> None:
     random = np.random.default_rng(0)
     corners = np.eye(6, 20) * 6.0
     corner = np.repeat(np.arange(6), 20)
@@ -189,7 +189,7 @@ def test_questions_are_named_by_the_mean_of_their_nearest_neighbours() -> None:
     assert rejects.mean_of_largest(cosines, 2) == pytest.approx([0.7, 0.2])
 
 
-def test_the_threshold_is_the_highest_that_leaves_the_accuracy_that_was_asked_for() -> None:
+def test_the_threshold_is_the_highest_with_the_required_accuracy() -> None:
     right = np.array(["a"] * 1000)
     named = rejects.Named(right, np.linspace(0.0, 1.0, 1000), right)
     assert named.in_scope(rejects.highest(named)) == pytest.approx(0.955)
@@ -202,10 +202,10 @@ def test_the_head_is_not_judged_on_what_it_was_fitted_on(tmp_path: Path) -> None
         folder = tmp_path / "goemotions" / "data" / "original"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.tsv").write_text("".join(f"{row}\t27\tid\n" for row in rows), encoding="utf-8")
-    whole = {"train": [["skip this song", "next_song"]], "oos_train": [], "val": [["skip this song", "next_song"]]}
-    whole |= {"oos_val": [["how tall is everest", "oos"]]}
+    splits = {"train": [["skip this song", "next_song"]], "oos_train": [], "val": [["skip this song", "next_song"]]}
+    splits |= {"oos_val": [["how tall is everest", "oos"]]}
     (tmp_path / "clinc150" / "data").mkdir(parents=True)
-    (tmp_path / "clinc150" / "data" / "data_full.json").write_text(json.dumps(whole), encoding="utf-8")
+    (tmp_path / "clinc150" / "data" / "data_full.json").write_text(json.dumps(splits), encoding="utf-8")
     dev = evaluate.read_dev(tmp_path)
     assert dev.texts == ["how tall is everest"]
     evaluate.refuse_trained(tmp_path, dev.texts)
@@ -213,5 +213,5 @@ def test_the_head_is_not_judged_on_what_it_was_fitted_on(tmp_path: Path) -> None
         evaluate.refuse_trained(tmp_path, ["skip this song", "something new"])
 
 
-def test_a_copy_is_known_by_its_words() -> None:
+def test_copies_are_recognised_by_their_words() -> None:
     assert evaluate.plain("Don't STOP, now!") == evaluate.plain("dont stop now")

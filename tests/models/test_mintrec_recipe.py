@@ -1,4 +1,4 @@
-"""The recipe for affective intents: its closed forms are what they say, and it is not judged on what it has seen."""
+"""The recipe for affective intents: its closed forms equal direct fits, and training lines are refused."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_a_split_is_read_line_by_line_with_quotes_as_they_are(tmp_path: Path) ->
     assert lines.labels.tolist() == ["Complain", "Thank"]
 
 
-def test_groups_that_lie_apart_are_told_apart_with_probabilities_that_hold() -> None:
+def test_separate_groups_are_classified_with_calibrated_probabilities() -> None:
     group, features = apart(600, 0)
     fitted = recipe.fit(lines_of(group, "train"), features)
     truth, asked = apart(600, 1)
@@ -42,7 +42,7 @@ def test_groups_that_lie_apart_are_told_apart_with_probabilities_that_hold() -> 
     assert p.sum(axis=1) == pytest.approx(np.ones(600))
 
 
-def test_the_scores_it_is_calibrated_on_are_those_of_fits_without_the_line() -> None:
+def test_the_scores_for_calibration_are_those_of_fits_without_the_line() -> None:
     group, features = apart(60, 2)
     hot = np.eye(3)[group]
     scale = features.std(axis=0) + np.float32(1e-6)

@@ -1,4 +1,4 @@
-"""What a card's picture shows, and that the same figures make the same picture."""
+"""The content of a card's picture, and that the same input makes the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _answers(n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return p, (p.cumsum(axis=1)[:, :2] < rng.random((n, 1))).sum(axis=1)
 
 
-def test_who_is_as_sure_as_right_lies_in_the_band_in_nearly_every_bin() -> None:
+def test_calibrated_predictions_are_in_the_band_in_nearly_every_bin() -> None:
     p, truth = _answers(4000)
     bins = pictures.reliability(p, truth)
     assert len(bins.accuracy) == 10
@@ -31,7 +31,7 @@ def test_three_items_make_three_bins() -> None:
     assert bins.accuracy == pytest.approx([0, 1, 1])
 
 
-def test_risk_counts_the_surest_first_and_equals_share_theirs() -> None:
+def test_risk_is_ordered_by_confidence_and_ties_share_theirs() -> None:
     risks = pictures.risks(np.array([0.2, 0.9, 0.5, 0.5]), np.array([False, True, True, False]))
     assert risks == pytest.approx([0, 0.25, 1 / 3, 0.5])
 

@@ -1,4 +1,4 @@
-"""The cards' scores on cases whose answer is known beforehand."""
+"""The cards' scores on cases with a known result."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_an_ece_outside_the_band_is_missed_and_says_why_and_one_inside_makes_no_
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(3), 4000)
     truth = (p.cumsum(axis=1)[:, :2] < rng.random((4000, 1))).sum(axis=1)
-    kept = calibration_figures(p, truth, of="drawn", tolerance=0.01, missed="it was cold")
+    calibrated = calibration_figures(p, truth, of="drawn", tolerance=0.01, missed="it was cold")
     boast = calibration_figures(
         p**4 / (p**4).sum(axis=1, keepdims=True), truth, of="drawn", tolerance=0.01, missed="it was cold"
     )
-    assert [f.name for f in kept] == ["ece_calibrated", "nll", "brier"]
-    assert (kept[0].verdict, kept[0].missed) == ("must reached", "")
+    assert [f.name for f in calibrated] == ["ece_calibrated", "nll", "brier"]
+    assert (calibrated[0].verdict, calibrated[0].missed) == ("must reached", "")
     assert (boast[0].verdict, boast[0].missed) == ("missed", "it was cold")
 
 

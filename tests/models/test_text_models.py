@@ -1,4 +1,4 @@
-"""The shipped text models keep their files' promises; the split and the scores do what the cards say."""
+"""The shipped text models fit their model.json; the split and the scores are as the cards describe."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def encoder() -> Encoder:
     return Encoder(threads=1)
 
 
-def test_each_folder_carries_what_a_model_folder_must() -> None:
+def test_each_folder_has_the_files_of_a_model_folder() -> None:
     for name, licence in (("text_affect", "free"), ("text_vad", "share_alike")):
         assert {"card.md", "LICENSE", "NOTICE", "model.onnx", "model.json"} <= {
             p.name for p in (MODELS / name).iterdir()
@@ -82,11 +82,11 @@ def test_any_text_becomes_a_batch_no_wider_than_the_limit(texts: list[str], max_
     assert tokens.input_ids.shape == tokens.attention_mask.shape
     assert tokens.input_ids.shape[0] == len(texts)
     assert tokens.input_ids.shape[1] <= max_tokens
-    kept = tokens.attention_mask.sum(axis=1)
-    assert (kept == np.minimum(tokens.counts, max_tokens)).all()
+    lengths = tokens.attention_mask.sum(axis=1)
+    assert (lengths == np.minimum(tokens.counts, max_tokens)).all()
     assert (tokens.truncated == (tokens.counts > max_tokens)).all()
     assert ((tokens.unknown >= 0) & (tokens.unknown <= 1)).all()
-    closing = tokens.input_ids[np.arange(len(texts)), kept - 1]
+    closing = tokens.input_ids[np.arange(len(texts)), lengths - 1]
     assert len(set(closing.tolist())) == 1
 
 
@@ -144,7 +144,7 @@ def test_the_encoder_is_not_judged_on_what_it_was_trained_on(tmp_path: Path) -> 
         split.refuse_trained(tmp_path, [copy, split.Comment("a new line", (27,))])
 
 
-def test_foreign_labels_are_read_on_the_seven_classes() -> None:
+def test_predictions_are_mapped_to_the_labels_of_other_data_sets() -> None:
     p = np.zeros((3, len(EMOTIONS)))
     p[0, EMOTIONS.index("trust")], p[0, EMOTIONS.index("anger")], p[0, EMOTIONS.index("anticipation")] = 0.3, 0.4, 0.3
     p[1, EMOTIONS.index("fear")] = p[2, EMOTIONS.index("sadness")] = 1.0
@@ -153,13 +153,13 @@ def test_foreign_labels_are_read_on_the_seven_classes() -> None:
     assert [elsewhere.EMOCONTEXT[at] for at in elsewhere.as_emocontext(seven)] == ["happy", "others", "sad"]
 
 
-def test_the_other_data_sets_are_scored_by_their_own_measures() -> None:
+def test_meld_and_emocontext_are_scored_by_their_measures() -> None:
     truth, guess = np.array([0, 0, 1, 3, 3]), np.array([0, 3, 3, 3, 2])
     assert elsewhere.micro_f1(truth, guess) == pytest.approx(2 * 1 / (3 + 2))
     assert elsewhere.weighted_f1(truth, guess, 4) == pytest.approx(0.4 * (2 / 3) + 0.4 * (2 / 5))
 
 
-def test_swapped_people_are_told_apart_where_the_reading_follows_them() -> None:
+def test_swapped_people_change_the_prediction_of_a_model_that_follows_names() -> None:
     class FollowsNames:
         engine = SimpleNamespace(spec=SimpleNamespace(temperature=1.0))
 
@@ -181,7 +181,7 @@ def test_every_swap_line_names_the_person_and_refers_to_them() -> None:
 
 
 def test_a_row_that_reaches_no_threshold_gets_the_nearest_label() -> None:
-    guess = scores.named(np.array([[0.2, 0.3], [0.9, 0.1]]), np.array([0.25, 0.5]))
+    guess = scores.labels_above(np.array([[0.2, 0.3], [0.9, 0.1]]), np.array([0.25, 0.5]))
     assert guess.tolist() == [[True, False], [True, False]]
 
 

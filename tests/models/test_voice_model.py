@@ -1,4 +1,4 @@
-"""The shipped voice model as a user gets it: its files agree, and it knows emotions in voices it never met."""
+"""The shipped voice model: its files agree, and it recognises emotions of voices that it was not trained on."""
 
 import json
 
@@ -24,12 +24,12 @@ def engine() -> Engine:
     return load("voice_affect", threads=1)
 
 
-def hear(engine: Engine, samples: NDArray[np.floating]) -> NDArray[np.float64]:
+def predict(engine: Engine, samples: NDArray[np.floating]) -> NDArray[np.float64]:
     features, mask = stack_pieces(split_pieces(voice_features(track_pitch(samples))))
     return softmax(engine.infer({"features": features, "mask": mask})["logits"].mean(axis=0), engine.spec.temperature)
 
 
-def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
+def test_the_model_is_free_and_declares_its_labels(engine: Engine) -> None:
     assert engine.spec.licence == "free"
     assert licence_refusal(engine.spec, "") is None
     assert tuple(engine.spec.labels) == SEVEN
@@ -40,13 +40,13 @@ def test_the_model_is_free_and_says_what_it_predicts(engine: Engine) -> None:
         assert (FOLDER / name).stat().st_size > 200, name
 
 
-def test_its_words_are_said_of_what_lies_near_them(engine: Engine) -> None:
-    said = word_likelihoods(LABELS, SEVEN)
-    assert {word: pytest.approx(shown, abs=1e-4) for word, shown in said.items()} == dict(engine.spec.classes)
+def test_its_classes_are_spread_over_similar_emotions(engine: Engine) -> None:
+    likelihoods = word_likelihoods(LABELS, SEVEN)
+    assert {word: pytest.approx(row, abs=1e-4) for word, row in likelihoods.items()} == dict(engine.spec.classes)
     angry, _ = emotions(engine.spec, np.log(np.array([[0.9, 0.04, 0.03, 0.03]])))
-    told = dict(zip(SEVEN, angry[0].tolist(), strict=True))
-    assert max(told, key=lambda name: told[name]) == "anger"
-    assert min(told["fear"], told["disgust"]) > 4 * max(told["happiness"], told["neutral"], told["sadness"])
+    p = dict(zip(SEVEN, angry[0].tolist(), strict=True))
+    assert max(p, key=lambda name: p[name]) == "anger"
+    assert min(p["fear"], p["disgust"]) > 4 * max(p["happiness"], p["neutral"], p["sadness"])
 
 
 def test_logits_and_a_128_wide_embedding_come_out_finite(engine: Engine) -> None:
@@ -57,19 +57,19 @@ def test_logits_and_a_128_wide_embedding_come_out_finite(engine: Engine) -> None
     assert all(np.isfinite(values).all() for values in out.values())
 
 
-def test_it_hears_the_emotion_of_a_speaker_it_never_met(engine: Engine) -> None:
-    right = [LABELS[int(hear(engine, read_audio(path)).argmax())] == emotion for emotion, path in ALL_VOICES]
+def test_it_recognises_the_emotions_of_a_speaker_it_was_not_trained_on(engine: Engine) -> None:
+    right = [LABELS[int(predict(engine, read_audio(path)).argmax())] == emotion for emotion, path in ALL_VOICES]
     assert len(right) == 12
     assert sum(right) >= 10
 
 
-def test_the_answer_does_not_depend_on_the_level_of_the_recording(engine: Engine) -> None:
+def test_the_prediction_does_not_depend_on_the_level_of_the_recording(engine: Engine) -> None:
     for _, path in ALL_VOICES[::3]:
         samples = read_audio(path)
-        np.testing.assert_allclose(hear(engine, samples * 0.2), hear(engine, samples), atol=0.05)
+        np.testing.assert_allclose(predict(engine, samples * 0.2), predict(engine, samples), atol=0.05)
 
 
-def test_the_answer_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding(engine: Engine) -> None:
+def test_the_prediction_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding(engine: Engine) -> None:
     pieces = [voice_features(track_pitch(read_audio(path)))[:PIECE_FRAMES] for _, path in ALL_VOICES[:5]]
     features, mask = stack_pieces(pieces)
     together = engine.infer({"features": features, "mask": mask})["logits"]
@@ -79,7 +79,7 @@ def test_the_answer_for_a_piece_does_not_depend_on_its_neighbours_or_its_padding
         np.testing.assert_allclose(alone, together[row], atol=1e-4)
 
 
-def test_the_data_must_be_where_it_is_said_to_be(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_missing_recordings_are_an_error(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("data") / "emodb"
     folder.mkdir()
     (folder / "index.csv").write_text("file,speaker,gender,emotion\na.flac,03,m,anger\n")

@@ -1,8 +1,7 @@
-"""A FER2013 picture in, one as a camera and a detector would have made it out.
+"""Augment FER2013 pictures, among others to look as on video behind a camera and a detector.
 
-A face on its way through video is scaled up, loses its corners to a background, is compressed, found by a detector
-whose box is a little off, and scaled down again. `as_seen` does that; `augment` does it
-to some pictures and adds the rest.
+A face in a video is larger, has a background at its corners, is compressed, found by a detector whose box is a little
+off, and scaled down again. `as_on_video` simulates that; `augment` does it to some pictures and adds the rest.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 SIZE = 48
-_SEEN_SHARE = 0.5
+_VIDEO_SHARE = 0.5
 
 
 def augment(image: Image, rng: np.random.Generator) -> Image:
-    """A grey 48 x 48 picture to a changed one: mirrored, turned, shifted, scaled, as seen on video, lit, cut out."""
+    """Augment a grey 48 x 48 picture: mirror, turn, shift, scale, as on video, light, cut-out; each at random."""
     if rng.random() < 0.5:  # noqa: PLR2004 - a fair coin
         image = image[:, ::-1]
-    seen = rng.random() < _SEEN_SHARE
-    image = _moved(image, rng, 0.5 if seen else 1.0)
-    if seen:
-        image = as_seen(image, rng)
+    on_video = rng.random() < _VIDEO_SHARE
+    image = _moved(image, rng, 0.5 if on_video else 1.0)
+    if on_video:
+        image = as_on_video(image, rng)
     light = image.astype(np.float32) * rng.uniform(0.7, 1.3) + rng.uniform(-25, 25)
     if rng.random() < 0.3:  # noqa: PLR2004 - some cameras
         light = 255 * (light.clip(0, 255) / 255) ** rng.uniform(0.6, 1.6) + rng.normal(
@@ -38,8 +37,8 @@ def augment(image: Image, rng: np.random.Generator) -> Image:
     return out
 
 
-def as_seen(image: Image, rng: np.random.Generator) -> Image:
-    """A grey 48 x 48 picture to the same face on video, cropped by a box a tenth off at most in place and size."""
+def as_on_video(image: Image, rng: np.random.Generator) -> Image:
+    """Simulate a grey 48 x 48 face on video, cropped by a box at most a tenth off in position and size."""
     size = int(rng.integers(72, 161))
     margin = size // 3
     canvas = _background(size + 2 * margin, rng)
@@ -62,7 +61,7 @@ def as_seen(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _moved(image: Image, rng: np.random.Generator, strength: float) -> Image:
-    """The picture turned by up to 14 degrees, scaled by up to 15 %, shifted by up to 5 pixels, times `strength`."""
+    """Turn by up to 14 degrees, scale by up to 15 %, shift by up to 5 pixels, each times `strength`."""
     turn = cv2.getRotationMatrix2D(
         (SIZE / 2 - 0.5, SIZE / 2 - 0.5), 14 * strength * rng.uniform(-1, 1), 1 + 0.15 * strength * rng.uniform(-1, 1)
     )
@@ -72,7 +71,7 @@ def _moved(image: Image, rng: np.random.Generator, strength: float) -> Image:
 
 
 def _background(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A soft grey pattern, side x side, float32 of 0..255."""
+    """Draw a smooth grey pattern (side x side, float32, 0..255)."""
     coarse = rng.normal(rng.uniform(30, 200), rng.uniform(2, 40), (8, 8)).astype(np.float32)
     smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     return np.asarray(smooth.clip(0, 255), np.float32)

@@ -1,4 +1,4 @@
-"""A trained network in, `model.onnx` in 8 bits and `model.json` out: natural prior put back, temperature fitted.
+"""Export a trained network: `model.onnx` in 8 bits, with its prior corrected, and `model.json` with a temperature.
 
 Weights are of 7 bits (one scale for each channel), activations of 8: products of full 8-bit weights overflow on
 processors without VNNI, where they cost 3.5 points of accuracy; with 7 bits such a processor answers as others do.
@@ -25,46 +25,46 @@ from models.face_affect.recipe.network import EMBEDDING, SIZE, BothSides, FaceNe
 from models.face_affect.recipe.split import Faces
 
 VERSION = "2"
-_SHOWN, _BATCH = 256, 16
+_PICTURES, _BATCH = 256, 16
 
 
-class Shown(CalibrationDataReader):  # type: ignore[misc,unused-ignore]  # onnxruntime is untyped where it is not installed
-    """Training pictures, spread over the file: what the ranges of the activations are measured on."""
+class TrainingPictures(CalibrationDataReader):  # type: ignore[misc,unused-ignore]  # onnxruntime is untyped where it is not installed
+    """Training pictures, spread evenly over the file, on which the ranges of the activations are measured."""
 
     def __init__(self, faces: Faces) -> None:
         rows = faces.where("train")
-        images = faces.images[rows[:: len(rows) // _SHOWN], None].astype(np.float32)
+        images = faces.images[rows[:: len(rows) // _PICTURES], None].astype(np.float32)
         self._batches: Iterator[NDArray[np.float32]] = iter(np.split(images, range(_BATCH, len(images), _BATCH)))
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next inputs by name, or None."""
+        """Return the next inputs by name, or None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {"faces": batch}
 
 
 def export(net: FaceNet, faces: Faces, out: Path, *, prior: NDArray[np.float64], drawn: NDArray[np.float64]) -> None:
-    """Write both files.
+    """Write `model.onnx` and `model.json`.
 
     Args:
         net: a trained `FaceNet` on the CPU; its head's bias is changed in place.
         faces: `train` for the ranges of the activations, `held_b` for the temperature.
         out: the folder.
-        prior: 7, the classes' shares of the training votes.
-        drawn: 7, their shares as they were drawn; log(prior / drawn) goes into the bias.
+        prior: the classes' shares of the training votes (7).
+        drawn: their shares as drawn in training (7); log(prior / drawn) is added to the bias.
     """
     with torch.no_grad():
         net.head.bias += torch.from_numpy(np.log(prior / drawn)).float()
     names = ("faces", "logits", "embedding")
     with tempfile.TemporaryDirectory() as folder:
-        whole, prepared = Path(folder) / "whole.onnx", Path(folder) / "prepared.onnx"
+        exported, prepared = Path(folder) / "whole.onnx", Path(folder) / "prepared.onnx"
         torch.onnx.export(
-            BothSides(net).eval(), (torch.rand(3, 1, SIZE, SIZE) * 255,), str(whole),
+            BothSides(net).eval(), (torch.rand(3, 1, SIZE, SIZE) * 255,), str(exported),
             input_names=[names[0]], output_names=list(names[1:]),
             dynamic_axes={name: {0: "n"} for name in names}, opset_version=17, dynamo=False,
         )  # fmt: skip
-        quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
         quantize_static(
-            str(prepared), str(out / "model.onnx"), Shown(faces), quant_format=QuantFormat.QDQ,
+            str(prepared), str(out / "model.onnx"), TrainingPictures(faces), quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Add", "Relu"], per_channel=True, reduce_range=True,
             weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Composed sessions in, how often their faces are found out. `python -m models.face_affect.recipe.found SESSIONS_DIR`.
+"""Measure face detection on composed sessions. `python -m models.face_affect.recipe.found SESSIONS_DIR`.
 
-For folders written by the data's `make_sessions.py --pool dev`: its faces are 128 pixels on a side and sway about the
-middle of the picture by a rule that is repeated here, so the true square of every frame is known.
+For folders written by the data's `make_sessions.py --pool dev`: its faces are 128 pixels on a side and move about the
+centre of the picture by a rule that is repeated here, so the true square of every frame is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAME = 0.3
 
 
 def frames(session: Path) -> Iterator[tuple[int, NDArray[np.uint8], Square | None]]:
-    """A session's folder to (time in ms, grey picture, the true square or None), frame by frame."""
+    """Read a session frame by frame: time in ms, grey picture, and the true square or None."""
     import av  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     segments = json.loads((session / "labels.json").read_text(encoding="utf-8"))["segments"]
@@ -40,15 +40,15 @@ def frames(session: Path) -> Iterator[tuple[int, NDArray[np.uint8], Square | Non
 
 
 def measure(sessions: list[Path], finder: FaceFinder) -> dict[str, float]:
-    """Sessions and a finder in, its counts and CPU time out, each session followed from its first frame."""
+    """Run a finder over sessions, each tracked from its first frame; return shares of frames and CPU times in ms."""
     with_face = empty = found = elsewhere = doubled = imagined = 0
     taken: list[float] = []
     for session in sessions:
         track: Track | None = None
         for at_ms, grey, true in frames(session):
-            begun = time.process_time()
+            start = time.process_time()
             track = finder.find(grey, at_ms, track)
-            taken.append((time.process_time() - begun) * 1e3)
+            taken.append((time.process_time() - start) * 1e3)
             if true is None:
                 empty += 1
                 imagined += track.square is not None
@@ -71,7 +71,7 @@ def measure(sessions: list[Path], finder: FaceFinder) -> dict[str, float]:
 
 
 def main() -> None:
-    """Command line in, a table of figures out."""
+    """Run the command line."""
     options = argparse.ArgumentParser(prog="python -m models.face_affect.recipe.found", description=__doc__)
     options.add_argument("sessions", type=Path, help="the folder that holds session-00, session-01, ...")
     options.add_argument("--detector", type=Path, help="a YuNet ONNX; without it OpenCV's cascade is measured")

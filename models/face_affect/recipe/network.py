@@ -1,4 +1,4 @@
-"""The network: grey faces n x 1 x 48 x 48 in, logits n x 7 and an embedding n x 256 out; 40 M multiply-adds a side.
+"""The face network in PyTorch: logits and a 256-wide embedding of grey faces; 40 M multiply-adds for one side.
 
 A residual network (He et al. 2016, basic blocks) at 24, 12 and 6 pixels. The picture is folded to 4 x 24 x 24 first, so
 that no layer works at full size; a shortcut that shrinks averages before its convolution (He et al. 2019, fig. 2).
@@ -33,13 +33,13 @@ class Block(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untyped 
             self.shortcut = nn.Sequential(nn.AvgPool2d(stride), convolution(inputs, outputs, size=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Feature maps in, feature maps out."""
+        """Map features (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         y: Tensor = self.second(torch.relu(self.first(x)))
         return torch.relu(y + self.shortcut(x))
 
 
 class FaceNet(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untyped where it is not installed
-    """Grey faces with values 0..255, n x 1 x 48 x 48, to (logits n x 7 in the order of `SEVEN`, embedding n x 256)."""
+    """Map grey faces (n x 1 x 48 x 48, 0..255) to logits (n x 7, in the order of `SEVEN`) and embedding (n x 256)."""
 
     def __init__(self, classes: int = 7, widths: tuple[int, int, int] = (32, 64, 160), dropout: float = 0.2) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class FaceNet(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untype
         self.head = nn.Linear(EMBEDDING, classes)
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class: light and contrast are taken out here, so that every runtime does it alike."""
+        """As the class describes; light and contrast are normalised here, so that every runtime does it alike."""
         centred = faces - faces.mean((2, 3), keepdim=True)
         deviation = centred.square().mean((2, 3), keepdim=True).sqrt()
         embedding = self.features(centred / deviation.clamp(min=_FLAT)).mean((2, 3))
@@ -67,9 +67,9 @@ class FaceNet(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untype
 
 
 class BothSides(nn.Module):  # type: ignore[misc,unused-ignore]  # torch is untyped where it is not installed
-    """A `FaceNet` that reads each face as it is and mirrored, and answers with the mean: this is what is exported.
+    """A `FaceNet` on each face as it is and mirrored, averaged: the network that is exported.
 
-    Both sides go through as one batch: the weights are read from memory once.
+    Both sides are one batch, so the weights are read from memory once.
     """
 
     def __init__(self, net: FaceNet) -> None:

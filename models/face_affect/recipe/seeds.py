@@ -1,7 +1,7 @@
-"""Networks of several seeds in, what each makes of PrivateTest out: `seeds.csv`, and which one PublicTest would choose.
+"""Predict PrivateTest with the networks of several seeds: `seeds.csv`, and each one's accuracy on PublicTest.
 
 `python -m models.face_affect.recipe.seeds --data DIR OUT1 OUT2 OUT3`, each a folder that `train --seed N --out OUTN`
-wrote. It holds a picture's hash and a class for each seed, no pictures: `evaluate` finds the recipe's figures from it.
+wrote. The file has each picture's hash and a class for each seed, no pictures; `evaluate` measures the recipe from it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from kernels import backend_openvino
 from kernels.emotions import SEVEN
 from models.face_affect.evaluate import FOLDER, SEEDS, hash_of, refuse_trained
 from models.face_affect.recipe import calibrate, split
-from models.test_log import append_look
+from models.test_log import append_figures
 
 
 def main() -> None:
-    """Command line in; the file and a line for each seed out."""
+    """Run the command line."""
     options = argparse.ArgumentParser(prog="python -m models.face_affect.recipe.seeds", description=__doc__)
     options.add_argument("--data", type=Path, required=True, help="the folder that holds fer2013/")
     options.add_argument("folders", type=Path, nargs="+", help="one for each seed, in the order of the seeds")
     given = options.parse_args()
     faces = split.load(given.data)
-    rows, public = faces.where("private"), calibrate.named(faces, "public")
+    rows, public = faces.where("private"), calibrate.labelled(faces, "public")
     refuse_trained(faces, rows)
     columns = []
     for seed, folder in enumerate(given.folders, 1):
@@ -39,7 +39,7 @@ def main() -> None:
         lines.writerow(["item", *(f"seed_{seed}" for seed in range(1, len(columns) + 1))])
         for at, row in enumerate(rows):
             lines.writerow([hash_of(faces.images[row]), *(SEVEN[column[at]] for column in columns)])
-    append_look(FOLDER, {"seeds_read": float(len(columns))})
+    append_figures(FOLDER, {"seeds_read": float(len(columns))})
 
 
 if __name__ == "__main__":

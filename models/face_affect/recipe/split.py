@@ -1,6 +1,6 @@
-"""FER2013 with FER+ votes in; every picture's part out: train, held_a, held_b, excluded, public, private.
+"""Read FER2013 with FER+ votes and split it: train, held_a, held_b, excluded, public, private.
 
-The rule, which fusion and calibration share so that nothing is fitted on what the network saw:
+Fusion and calibration use the same rule, so that nothing is fitted on pictures that the network was trained on:
 
 * copies stay together: pictures whose pixels correlate above .98 (exact copies included) form one group;
 * a Training picture with a copy in PublicTest or PrivateTest is `excluded`: it is in no part of training;
@@ -37,9 +37,9 @@ class Faces:
     """n rows of FER2013, in file order; classes are indices into `SEVEN`.
 
     `images` uint8 n x 48 x 48; `votes` float32 n x 7, sum 1 (0 if no class got two votes); `plurality` the class with
-    most of the ten votes, -1 where that is contempt, unknown or no face; `majority` FER+'s own (see `majorities`);
-    `original` FER2013's own label; `part` see above; `leaked` marks test pictures with an exact copy in Training,
-    `copied` those with an exact or near one.
+    most of the ten votes, -1 where that is contempt, unknown or no face; `majority` the label by FER+'s rule (see
+    `majorities`); `original` FER2013's label; `part` see above; `leaked` marks test pictures with an exact copy in
+    Training, `copied` those with an exact or near one.
     """
 
     images: NDArray[np.uint8]
@@ -52,12 +52,12 @@ class Faces:
     copied: Bools
 
     def where(self, part: str) -> Ints:
-        """A part's name to its row numbers."""
+        """Return the row numbers of a part."""
         return np.flatnonzero(self.part == part)
 
 
 def load(data: Path) -> Faces:
-    """The data folder (holding `fer2013/`) to all 35,710 pictures that FER+ voted on; about ten seconds.
+    """Load all 35,710 pictures that FER+ has votes for, from `fer2013/` of the data folder; about ten seconds.
 
     Raises:
         FileNotFoundError: the folder lacks `fer2013_images.npz` or `fer2013_labels.csv`.
@@ -85,25 +85,25 @@ def load(data: Path) -> Faces:
 
 
 def soft_votes(raw: Floats) -> Floats:
-    """Votes n x 10 to distributions n x 7: a class with a single vote is an outlier (Barsoum et al. 2016, sec. 3)."""
-    kept = np.where(raw > 1, raw, 0)[:, : len(SEVEN)]
-    total = kept.sum(1, keepdims=True)
-    return np.asarray(np.divide(kept, total, out=np.zeros_like(kept), where=total > 0), np.float32)
+    """Normalise votes (n x 10) to distributions (n x 7) without single votes (Barsoum et al. 2016, sec. 3)."""
+    votes = np.where(raw > 1, raw, 0)[:, : len(SEVEN)]
+    total = votes.sum(1, keepdims=True)
+    return np.asarray(np.divide(votes, total, out=np.zeros_like(votes), where=total > 0), np.float32)
 
 
 def majorities(raw: Floats) -> Ints:
-    """Votes n x 10 to the class that has more than half of them, once single ones are dropped; -1 where none has.
+    """Return the class with more than half of the votes (n x 10), single ones dropped, or -1 if there is none.
 
-    -1 also where contempt, unknown or no face has them. FER+'s own rule: mode `majority` of `_process_data` in
+    -1 also if contempt, unknown or no face has them. This is FER+'s rule: mode `majority` of `_process_data` in
     src/ferplus.py of github.com/microsoft/FERPlus.
     """
-    kept = np.where(raw > 1, raw, 0)
-    top = kept.argmax(1)
-    return np.where((kept.max(1) * 2 > kept.sum(1)) & (top < len(SEVEN)), top, -1)
+    votes = np.where(raw > 1, raw, 0)
+    top = votes.argmax(1)
+    return np.where((votes.max(1) * 2 > votes.sum(1)) & (top < len(SEVEN)), top, -1)
 
 
 def _training_parts(images: NDArray[np.uint8], groups: Ints, training: Bools) -> NDArray[np.str_]:
-    """Each row's part if it were a Training picture, by its group's first hash."""
+    """Return the part that each row would be in as a Training picture, by its group's first hash."""
     first: dict[int, str] = {}
     for group, image in zip(groups.tolist(), images, strict=True):
         digest = hashlib.sha256(image.tobytes()).hexdigest()
@@ -120,10 +120,10 @@ def _draw(digest: str) -> str:
 
 
 def _groups(images: NDArray[np.uint8]) -> tuple[Ints, Ints]:
-    """Pictures n x 48 x 48 to (group of near copies, group of exact copies), each n numbers equal within a group.
+    """Group near copies and exact copies among pictures (n x 48 x 48); each result holds n group numbers.
 
-    A pair is looked at in full where its 12 x 12 averages already correlate: 1/16 of the arithmetic, and averaging
-    keeps what correlates above .98 above .97.
+    A pair is compared at full size only if its 12 x 12 averages correlate above .97: 1/16 of the arithmetic, and pairs
+    that correlate above .98 at full size pass.
     """
     n = len(images)
     exact = np.unique(images.reshape(n, -1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
@@ -147,7 +147,7 @@ def _groups(images: NDArray[np.uint8]) -> tuple[Ints, Ints]:
 
 
 def _standardised(rows: Floats) -> Floats:
-    """Rows to zero mean and unit length; a flat row to zeros."""
+    """Scale rows to zero mean and unit length; a constant row becomes zeros."""
     centred = rows - rows.mean(1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0), np.float32)

@@ -1,4 +1,4 @@
-"""A FER2013 picture in, one with a fault of a camera's out: what the quality gate is fitted and judged on.
+"""Spoil FER2013 pictures with faults of a camera, to fit and judge the quality gate.
 
 Each face fills 128 pixels of a frame, as in composed sessions, before the fault; the frame is compressed after it, and
 cut by `kernels.face.crop`.
@@ -20,12 +20,12 @@ _QUALITY = 80
 def spoil(
     image: NDArray[np.uint8], fault: str, level: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], Square]:
-    """A grey 48 x 48 picture, a fault's name and a level in [0, 1] to (face 48 x 48 as the model gets it, its square).
+    """Spoil a grey 48 x 48 picture; return the face as the model gets it (48 x 48), and its square.
 
-    From level 0, harmless, to 1. `small`: 48 down to 12 pixels on a side; `blurred`: a Gaussian, up to a tenth of the
-    face; `dark`: down to 1/64 of the light, while the sensor's noise stays; `burnt_out`: up to six times the light;
+    `level` is from 0, harmless, to 1. `small`: 48 down to 12 pixels on a side; `blurred`: a Gaussian, up to a tenth of
+    the face; `dark`: down to 1/64 of the light, while the sensor's noise stays; `burnt_out`: up to six times the light;
     `compressed`: JPEG of quality 40 down to 2; `turned`: in the picture's plane, up to 30 degrees to either side, since
-    one turned further is seldom found.
+    faces turned further are seldom detected.
     """
     side = round(48 * 0.25**level) if fault == "small" else _FACE_PX
     margin = round(_MARGIN_PX * side / _FACE_PX)

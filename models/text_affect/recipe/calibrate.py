@@ -1,8 +1,8 @@
-"""Logits of held-out comments and what their raters said in, one temperature and a bias for each emotion out.
+"""Calibrate logits on held-out comments: one temperature, and a bias for each emotion.
 
 Bias-corrected temperature scaling (Alexandari et al. 2020, "Maximum likelihood with bias-corrected calibration is
-hard-to-beat at label shift adaptation"): softmax((logits + bias) / temperature). The bias is added to the head's own
-when the graph is written, so that readers of the model know one concept, the temperature.
+hard-to-beat at label shift adaptation"): softmax((logits + bias) / temperature). The bias is added to the head's bias
+when the graph is written, so that users of the model need the temperature only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Scaling(NamedTuple):
 
 
 def fit(logits: NDArray[np.floating], targets: NDArray[np.floating]) -> Scaling:
-    """Logits and soft targets (n x k, rows sum to 1) in, the scaling with the least penalised cross-entropy out.
+    """Fit the scaling with the least penalised cross-entropy to logits and soft targets (n x k, rows sum to 1).
 
     With slope = 1 / temperature and offset = bias / temperature the loss is convex: Newton's method from (1, 0). The
     penalty also settles the one direction that changes nothing, a constant added to all offsets.

@@ -1,7 +1,7 @@
-"""Data sets that the encoder has never learned from in, what it makes of their test splits out: a look, no choice.
+"""Evaluate the encoder on the test splits of data sets that it was not trained on; nothing is chosen by them.
 
 MELD (lines of a television series, one of seven emotions) and EmoContext (the third turn of a chat: happy, sad, angry
-or others). One line is read at a time, as the pipeline does, and nothing is fitted: no threshold, no prior of theirs.
+or others). Each line is classified by itself, as in the pipeline. Nothing is fitted: no threshold, no prior of theirs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _OTHERS = 3
 
 
 class Lines(NamedTuple):
-    """Texts (n) and their classes (n): places in `SEVEN`, or in `EMOCONTEXT`."""
+    """Texts (n) and their classes (n): indices into `SEVEN`, or into `EMOCONTEXT`."""
 
     texts: list[str]
     truth: NDArray[np.int64]
 
 
 def read_meld(data: Path) -> Lines:
-    """`--data` folder in, MELD's test utterances and their places in `SEVEN` out."""
+    """Read MELD's test utterances, with classes as indices into `SEVEN`."""
     path = data / "meld" / "data" / "MELD" / "test_sent_emo.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -43,30 +43,30 @@ def read_meld(data: Path) -> Lines:
 
 
 def read_emocontext(data: Path) -> Lines:
-    """`--data` folder in, the third turns of EmoContext's test chats and their places in `EMOCONTEXT` out."""
+    """Read the third turns of EmoContext's test chats, with classes as indices into `EMOCONTEXT`."""
     with (data / "emocontext" / "test.txt").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     return Lines([row["turn3"] for row in rows], np.array([EMOCONTEXT.index(row["label"]) for row in rows]))
 
 
 def top_of_seven(p: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Probabilities of the nine emotions (n x 9) in, the likeliest of `SEVEN` (n places) out."""
+    """Return the most probable of `SEVEN` (n indices) from probabilities of the nine emotions (n x 9)."""
     fold = np.array([[fold_to_seven({name: 1.0})[seven] for seven in SEVEN] for name in EMOTIONS])
     return np.asarray((p @ fold).argmax(axis=1), np.int64)
 
 
 def as_emocontext(seven: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places in `SEVEN` (n) in, places in `EMOCONTEXT` (n) out: what is neither happy, sad nor angry is others."""
+    """Map indices into `SEVEN` (n) to indices into `EMOCONTEXT` (n): others are neither happy, sad nor angry."""
     return np.array([_SEVEN_TO_EMOCONTEXT.get(name, _OTHERS) for name in SEVEN])[seven]
 
 
 def weighted_f1(truth: NDArray[np.int64], guess: NDArray[np.int64], classes: int) -> float:
-    """Classes (n,), true and named, to F1 of each of the k weighed by how often it is true: MELD's own measure."""
+    """Mean F1 over k classes, weighted by how often each is true: MELD's measure. Classes are (n,)."""
     share = np.bincount(truth, minlength=classes) / len(truth)
     return float(f1_of(truth, guess, classes) @ share)
 
 
 def micro_f1(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
-    """Places in `EMOCONTEXT` (n,), true and named, to F1 over happy, sad and angry together: the task's own measure."""
+    """Micro-F1 over happy, sad and angry, of indices into `EMOCONTEXT` (n,): the task's measure."""
     hits = ((truth == guess) & (truth != _OTHERS)).sum()
     return float(2 * hits / max((truth != _OTHERS).sum() + (guess != _OTHERS).sum(), 1))

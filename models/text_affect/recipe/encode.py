@@ -1,4 +1,4 @@
-"""Texts in, the shipped encoder's outputs out: the path of the running pipeline, for recipes and evaluation."""
+"""Run the shipped encoder on texts as the pipeline does, for recipes and evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Encoder:
         self.tokens = TextTokens(models / MODEL / "tokenizer.json", max_tokens=max_tokens)
 
     def outputs(self, texts: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-        """Texts (n) in, every output of the model (n x ...) in their order out; batches hold texts of like length."""
+        """Compute every output of the model (n x ...) for n texts, in their order; batches are sorted by length."""
         order = np.argsort([len(text) for text in texts], kind="stable")
         parts: list[Mapping[str, NDArray[Any]]] = []
         for start in range(0, len(order), _BATCH):

@@ -1,8 +1,8 @@
-"""A trained checkpoint in, the shipped folder out: model.onnx, tokenizer.json, model.json with prior and temperature.
+"""Export a trained checkpoint: model.onnx, tokenizer.json, and model.json with prior and temperature.
 
 `python -m models.text_affect.recipe.export --data DIR --checkpoint build/text_affect/epoch-2.pt`. Temperature and
-biases are fitted on half B of the held-out comments, on what the int8 graph makes of them; the biases go into the
-graph's head.
+biases are fitted on half B of the held-out comments, on the outputs of the int8 graph; the biases are added to those
+of the graph's head.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEAD_BIAS = "emotions.bias"
 
 
 def write_spec(folder: Path, prior: dict[str, float], temperature: float) -> None:
-    """The folder of `model.onnx`, the training set's label shares and the temperature in; model.json is written."""
+    """Write model.json beside the `model.onnx` in a folder; `prior` is the label shares of the training set."""
     spec = {
         "name": encode.MODEL,
         "version": VERSION,
@@ -55,7 +55,7 @@ def write_spec(folder: Path, prior: dict[str, float], temperature: float) -> Non
 
 
 def export(data: Path, checkpoint: Path, encoder: Path, models: Path, precision: graph.Precision) -> None:
-    """Data, checkpoint and base encoder (for its tokenizer) in; the folder text_affect of `models` is written."""
+    """Write the folder text_affect of `models`; `encoder` is the base encoder, for its tokenizer."""
     folder = models / encode.MODEL
     folder.mkdir(parents=True, exist_ok=True)
     state = torch.load(checkpoint, weights_only=True)["model"]
@@ -72,12 +72,12 @@ def export(data: Path, checkpoint: Path, encoder: Path, models: Path, precision:
     onnx.save(graph.build(weights, precision), folder / "model.onnx")
     write_spec(folder, prior, temperature)
     size = (folder / "model.onnx").stat().st_size / 1e6
-    shown = ", ".join(f"{name} {value:+.2f}" for name, value in zip(EMOTIONS, bias, strict=True))
-    print(f"{folder}: {size:.1f} MB; from {len(half)} comments temperature {temperature:.3f}, biases {shown}")
+    biases = ", ".join(f"{name} {value:+.2f}" for name, value in zip(EMOTIONS, bias, strict=True))
+    print(f"{folder}: {size:.1f} MB; from {len(half)} comments temperature {temperature:.3f}, biases {biases}")
 
 
 def main() -> None:
-    """Command line in, the model folder out."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.text_affect.recipe.export", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds goemotions/")
     parser.add_argument("--checkpoint", type=Path, required=True, help="epoch-N.pt of the recipe's --work folder")

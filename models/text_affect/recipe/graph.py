@@ -1,4 +1,4 @@
-"""Trained weights in, one ONNX graph out: written node by node, to choose what is fused and what is int8.
+"""Build the ONNX graph of the text network node by node, which decides what is fused and what is int8.
 
 int8 is for weights only: each output channel of a matrix (each row of the word table) has its own scale, symmetric,
 rounded to nearest; activations stay float32. Matrices are read through DequantizeLinear, words after their Gather.
@@ -24,7 +24,7 @@ _MASKED = -1e4
 
 
 def quantize_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Matrix (rows x columns) in, int8 matrix and the scale of each row (float32, rows) out: matrix ~ int8 * scale."""
+    """Quantize a matrix: an int8 matrix and the scale of each row (float32, rows), so that matrix ~ int8 * scale."""
     scale = np.maximum(np.abs(matrix).max(axis=1), 1e-8).astype(np.float32) / np.float32(127)
     return np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8), scale
 
@@ -48,10 +48,10 @@ class _Graph:
     def linear(
         self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32], name: str, out: str | None = None
     ) -> str:
-        """Multiply and add: x @ weight.T + bias; `weight` as PyTorch keeps it (out x in)."""
+        """Multiply and add: x @ weight.T + bias; `weight` is (out x in), as in PyTorch."""
         if self.precision == "int8":
-            whole, scale = quantize_rows(weight)
-            q = self.constant(f"{name}.int8", whole.T)
+            quantized, scale = quantize_rows(weight)
+            q = self.constant(f"{name}.int8", quantized.T)
             matrix = self.node("DequantizeLinear", [q, self.constant(f"{name}.scale", scale)], f"{name}.weight", axis=1)
         else:
             matrix = self.constant(f"{name}.weight", weight.T)
@@ -59,11 +59,11 @@ class _Graph:
         return self.node("Add", [product, self.constant(f"{name}.bias", bias)], out or f"{name}.out")
 
     def rows(self, table: NDArray[np.float32], ids: str, name: str) -> str:
-        """The rows of a table that `ids` names."""
+        """Gather the rows `ids` of a table."""
         if self.precision == "float32":
             return self.node("Gather", [self.constant(f"{name}.table", table), ids], f"{name}.rows")
-        whole, scale = quantize_rows(table)
-        picked = self.node("Gather", [self.constant(f"{name}.int8", whole), ids], f"{name}.picked")
+        quantized, scale = quantize_rows(table)
+        picked = self.node("Gather", [self.constant(f"{name}.int8", quantized), ids], f"{name}.picked")
         scales = self.node("Gather", [self.constant(f"{name}.scale", scale[:, None]), ids], f"{name}.scales")
         return self.node(
             "Mul", [self.node("Cast", [picked], f"{name}.cast", to=TensorProto.FLOAT), scales], f"{name}.rows"
@@ -82,7 +82,7 @@ class _Graph:
 
 
 def build(weights: Weights, precision: Precision) -> onnx.ModelProto:
-    """The network's weights by PyTorch name (float32) in, a checked model out.
+    """Build and check the ONNX model of the network's weights (float32, by their PyTorch names).
 
     Inputs `input_ids`, `attention_mask` (int64, n x t); outputs `logits` (n x 9, before temperature), `goemotions`
     (n x 28, logits), `embedding` (n x 384: last layer, mean over the real tokens) and `layers` (n x 2688: the same mean
@@ -107,7 +107,7 @@ def build(weights: Weights, precision: Precision) -> onnx.ModelProto:
     means = [_mean(graph, x, token_weights, total, "layer_0", "layer_0.mean")]
     for layer in range(LAYERS):
         x = _layer(graph, weights, x, bias, layer)
-        # Outputs get their names where they are made: behind an Identity a run time may report either name.
+        # Outputs are named where they are made: runtimes report either name of a tensor behind an Identity.
         out = "embedding" if layer + 1 == LAYERS else f"layer_{layer + 1}.mean"
         means.append(_mean(graph, x, token_weights, total, f"layer_{layer + 1}", out))
     graph.node("Concat", means, "layers", axis=1)

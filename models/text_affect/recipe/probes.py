@@ -1,4 +1,4 @@
-"""Hand-written lines in, what the shipped model makes of them out. `python -m models.text_affect.recipe.probes`.
+"""Print the shipped model's predictions for hand-written lines. `python -m models.text_affect.recipe.probes`.
 
 Lines that are known to be hard, with the emotion a reader would name. Swapped names and pronouns are in `swap.py`.
 """
@@ -28,7 +28,7 @@ HARD_LINES: tuple[tuple[str, str, str], ...] = (
 
 
 def hard_lines(encoder: Encoder) -> list[tuple[str, str, str, str, float]]:
-    """Encoder in, (kind, line, a reader's emotion, the model's, its probability) for each hard line out."""
+    """Predict each hard line: (kind, line, a reader's emotion, the model's, its probability)."""
     p = softmax(encoder.outputs([line for _, line, _ in HARD_LINES])["logits"], encoder.engine.spec.temperature)
     return [
         (kind, line, expected, EMOTIONS[int(row.argmax())], float(row.max()))
@@ -37,7 +37,7 @@ def hard_lines(encoder: Encoder) -> list[tuple[str, str, str, str, float]]:
 
 
 def main() -> None:
-    """Nothing in, the lines on the terminal out."""
+    """Run the command line."""
     for kind, line, expected, guess, p in hard_lines(Encoder()):
         mark = " " if guess == expected else "x"
         print(f"{mark} {kind:22} {expected:11} {guess:12} {p:.2f}  {line}")

@@ -1,4 +1,4 @@
-"""Raw outputs and comments in, the labels that they name out; NumPy only: evaluation needs no training library."""
+"""Predicted labels of comments from the model's raw outputs; NumPy only: evaluation needs no training library."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _CANDIDATES = np.linspace(0.05, 0.8, 76)
 
 
 def sigmoid(logits: NDArray[np.floating]) -> Floats:
-    """Logits in, probabilities of each label by itself out."""
+    """Return the probability of each label by itself."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(logits, dtype=np.float64))), dtype=np.float64)
 
 
 def seven_truth(comments: Sequence[Comment]) -> Flags:
-    """Comments in, their multi-label truth over the seven classes (n x 7) out."""
+    """Return the comments' multi-label truth over the seven classes (n x 7)."""
     return np.asarray(label_matrix(comments) @ _label_fold() > 0, dtype=np.bool_)
 
 
 def seven_from_labels(p: Floats) -> Floats:
-    """Probabilities of the 28 labels (n x 28) in, of the seven classes out: 1 - prod(1 - p) over a class's labels."""
+    """Combine probabilities of the 28 labels (n x 28) to the seven classes: 1 - prod(1 - p) over a class's labels."""
     members = _label_fold() > 0
     return np.stack([1.0 - np.prod(1.0 - p[:, members[:, at]], axis=1) for at in range(len(SEVEN))], axis=1)
 
 
 def choose_thresholds(p: Floats, truth: Flags) -> Floats:
-    """Probabilities and truth of the *dev* split (n x c) in, the threshold of each class with the best F1 (c) out.
+    """Choose each class's threshold with the best F1 (c) from probabilities and truth of the *dev* split (n x c).
 
-    F1 is smoothed over five neighbouring candidates, so that a rare class's threshold is not one lucky comment's.
+    F1 is smoothed over five neighbouring candidates, so that no single comment decides a rare class's threshold.
     """
     by_candidate = np.stack([f1(truth, p >= candidate) for candidate in _CANDIDATES])
     smooth = np.stack([by_candidate[max(0, at - 2) : at + 3].mean(axis=0) for at in range(len(_CANDIDATES))])
     return np.asarray(_CANDIDATES[smooth.argmax(axis=0)], dtype=np.float64)
 
 
-def named(p: Floats, thresholds: Floats) -> Flags:
-    """Probabilities and thresholds in, labels (n x c) out; a row that reaches none gets the one nearest to its own."""
+def labels_above(p: Floats, thresholds: Floats) -> Flags:
+    """Return the labels (n x c) that reach their threshold; a row without any gets the one nearest to its threshold."""
     guess = np.asarray(p >= thresholds, dtype=np.bool_)
     rows = np.flatnonzero(~guess.any(axis=1))
     guess[rows, (p[rows] / thresholds).argmax(axis=1)] = True
@@ -58,7 +58,7 @@ class Thresholds(NamedTuple):
 
     @classmethod
     def choose(cls, goemotions: NDArray[np.floating], dev: Sequence[Comment]) -> Thresholds:
-        """The 28 logits on the dev split (n x 28) and its comments in, thresholds out."""
+        """Choose thresholds from the 28 logits on the dev split (n x 28) and its comments."""
         p = sigmoid(goemotions)
         labels = choose_thresholds(p, label_matrix(dev) > 0)
         return cls(labels, choose_thresholds(seven_from_labels(p), seven_truth(dev)))
@@ -74,10 +74,10 @@ class Guesses(NamedTuple):
 
     @classmethod
     def of(cls, goemotions: NDArray[np.floating], comments: Sequence[Comment], thresholds: Thresholds) -> Guesses:
-        """The 28 logits (n x 28), comments and thresholds in, what was named beside what is true out."""
+        """Apply thresholds to the 28 logits (n x 28) of comments."""
         p = sigmoid(goemotions)
-        guess_7 = named(seven_from_labels(p), thresholds.seven)
-        return cls(label_matrix(comments) > 0, named(p, thresholds.labels), seven_truth(comments), guess_7)
+        guess_7 = labels_above(seven_from_labels(p), thresholds.seven)
+        return cls(label_matrix(comments) > 0, labels_above(p, thresholds.labels), seven_truth(comments), guess_7)
 
 
 class TopClass(NamedTuple):
@@ -92,7 +92,7 @@ class TopClass(NamedTuple):
 
     @classmethod
     def of(cls, logits: NDArray[np.floating], comments: Sequence[Comment]) -> TopClass:
-        """Nine logits (n x 9) and comments in, what was named out."""
+        """Take the most probable emotions of comments from nine logits (n x 9)."""
         targets, top = emotion_targets(comments), logits.argmax(axis=1)
         clear = targets.max(axis=1) == 1.0
         one_hot = np.eye(len(EMOTIONS), dtype=np.bool_)
@@ -101,7 +101,7 @@ class TopClass(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """The share named right."""
+        """The share predicted correctly."""
         return float((self.truth & self.guess).any(axis=1).mean())
 
 

@@ -1,8 +1,8 @@
-"""Lines about somebody in, how far the reading moves when only who it is changes out.
+"""Measure how much the prediction changes when only the name and pronoun of the person in a line do.
 
 Twenty-seven templates, three for each emotion, times twenty-four given names of six origins, times three pronouns, in
-every combination. A model of feeling should read the line and not the name; what moves is reported by group. Given
-names only suggest an origin, and who is written about is not who writes: nothing here measures how writers are read.
+every combination. The prediction should depend on the line and not on the name; changes are reported by group. Given
+names only suggest an origin, and the person in a line is not its writer: effects of the writer are not measured.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ PRONOUNS = ("she", "he", "they")
 
 
 class Swap(NamedTuple):
-    """Total variation distances (0 to 1) between readings of one template with two people, and what they change.
+    """Total variation distances (0 to 1) between the predictions for one template with two people.
 
     `mean` and `worst` are over all pairs of people; `changed` is the share of pairs whose most probable emotion
-    differs. `by_group` is the mean distance of a group's reading, averaged over its people, from everybody's.
+    differs. `by_group` is the mean distance of a group's prediction, averaged over its people, from that of all people.
     """
 
     mean: float
@@ -72,7 +72,7 @@ class Swap(NamedTuple):
 
 
 def swap(encoder: Encoder) -> Swap:
-    """Encoder in, how far its reading follows the person out."""
+    """Run the encoder on every template with every person and compare its predictions."""
     people = [(origin, name, pronoun) for origin, names in NAMES.items() for name in names for pronoun in PRONOUNS]
     lines = [line.format(name=name, pronoun=pronoun) for line in TEMPLATES for _, name, pronoun in people]
     logits = encoder.outputs(lines)["logits"]
@@ -95,5 +95,5 @@ def swap(encoder: Encoder) -> Swap:
 
 
 def distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two sets of n distributions (n x k) in, the total variation distance of each pair (n) out."""
+    """Return the total variation distances (n) between two sets of n distributions (n x k)."""
     return np.asarray(np.abs(one - other).sum(axis=-1) / 2)

@@ -1,4 +1,4 @@
-"""CLINC150 on disk in, its questions with their own classes, and with the session intents they map to, out."""
+"""Read CLINC150: questions with their classes, and the session intents that these map to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TO_INTENT: dict[str, str] = {
 QUIETER = re.compile(r"\b(down|lower|reduce|decrease|quiet\w*|soft\w*|slow\w*|less)\b")
 """Of `change_volume` and `change_speed`, the lines that ask for less: calm_down."""
 LOUDER = re.compile(r"\b(up|raise|increase|louder|higher|bump\w*|fast\w*|quick\w*|more)\b")
-"""Of these, the lines that ask for more and not for less: `none`. The rest is left out."""
+"""Of the same classes, the lines that ask for more and not for less: `none`. The rest is left out."""
 _SLIDERS = ("change_volume", "change_speed")
 _AWAY = re.compile(r"\b(off|out|normal|leave|stop|exit|don'?t|end|quit)\b")
 """Lines of `whisper_mode` that may ask to end it: left out."""
@@ -34,7 +34,7 @@ UNCLEAR = frozenset({
     "cancel", "repeat", "reset_settings", "sync_device", "change_language", "change_accent", "share_location", "recipe",
     "account_blocked", "pin_change", "meal_suggestion", "find_phone", "shopping_list_update", "smart_home",
 })  # fmt: skip
-"""Classes that a person chatting on a platform may mean as an intent or not: neither taught as one nor as `none`."""
+"""Ambiguous classes in a chat on a platform: used neither as an intent nor as `none` in training."""
 
 
 class Question(NamedTuple):
@@ -45,13 +45,13 @@ class Question(NamedTuple):
 
 
 def read(data: Path, part: Part) -> list[Question]:
-    """`--data` folder and an official split of `data_full` in: in-scope in file order, then out-of-scope, out."""
-    whole = json.loads((data / "clinc150" / "data" / "data_full.json").read_text(encoding="utf-8"))
-    return [Question(text, label) for text, label in [*whole[part], *whole[f"oos_{part}"]]]
+    """Read an official split of `data_full`: in-scope questions in file order, then out-of-scope ones."""
+    splits = json.loads((data / "clinc150" / "data" / "data_full.json").read_text(encoding="utf-8"))
+    return [Question(text, label) for text, label in [*splits[part], *splits[f"oos_{part}"]]]
 
 
 def intent_of(question: Question) -> str | None:
-    """A question in, its session intent out; None where the map leaves it out."""
+    """Map a question to its session intent, or to None if it is left out."""
     text, label = question
     if label in UNCLEAR:
         return None

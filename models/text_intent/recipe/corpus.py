@@ -1,4 +1,4 @@
-"""Templates, CLINC150 and GoEmotions in, the lines the head learns from, their weights and folds, and features out."""
+"""The training lines from templates, CLINC150 and GoEmotions, with their weights, folds and features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models.text_intent.recipe.templates import Line
 READS = "layers"
 FOLDS = 4
 PRIOR: dict[str, float] = {intent: 0.5 if intent == NONE else 0.5 / (len(INTENTS) - 1) for intent in INTENTS}
-"""What the head is trained to expect: every other line is `none`, the rest spread evenly."""
+"""The training prior: every other line is `none`, the rest is spread evenly."""
 _NONE_SHARES = {"template": 0.5, "clinc": 0.2, "goemotions": 0.3}
 _CLINC_PER_NONE_CLASS = 20
 _GOEMOTIONS_LINES = 2500
@@ -31,10 +31,10 @@ Features = NDArray[np.float32]
 
 
 def lines(data: Path, seed: int = 0) -> list[Line]:
-    """`--data` folder in, the training lines out: templates, then CLINC150 train as mapped, then GoEmotions train.
+    """Collect the training lines: templates, then CLINC150 train as mapped, then GoEmotions train.
 
     Of a CLINC class that is `none` the first 20 lines are taken; of GoEmotions, all as `none`, 2,500 drawn with the
-    seed from the comments that text_affect was trained on. Few of those ask for anything of a platform; none was read.
+    seed from the comments that text_affect was trained on. Few of those ask a platform for anything; none was checked.
     """
     taken = templates.lines(templates.read(), seed=seed)
     seen: Counter[str] = Counter()
@@ -49,12 +49,12 @@ def lines(data: Path, seed: int = 0) -> list[Line]:
 
 
 def indices(intents: Sequence[str]) -> NDArray[np.int64]:
-    """Names of intents in, their places in `INTENTS` out."""
+    """Return the indices of intents in `INTENTS`."""
     return np.array([INTENTS.index(intent) for intent in intents])
 
 
 def weights(given: Sequence[Line]) -> Floats:
-    """Lines in, a weight each out (mean 1): an intent weighs its `PRIOR`, `none` split by source as `_NONE_SHARES`."""
+    """Weigh lines (n, mean 1) so that an intent has its `PRIOR`, and `none` is split by source as `_NONE_SHARES`."""
     groups = [(line.intent, source(line) if line.intent == NONE else "") for line in given]
     sizes = Counter(groups)
     parts = {group: PRIOR[group[0]] * (_NONE_SHARES[group[1]] if group[1] else 1.0) for group in sizes}
@@ -63,23 +63,23 @@ def weights(given: Sequence[Line]) -> Floats:
 
 
 def folds(given: Sequence[Line]) -> NDArray[np.int64]:
-    """Lines in, the fold (0..3) of each out: a template family goes as one, other lines by a hash of their text."""
-    place: dict[str, int] = {}
+    """Assign each line a fold (0..3): a template family has one fold, other lines go by a hash of their text."""
+    family_fold: dict[str, int] = {}
     counts: Counter[str] = Counter()
     for line in given:
-        if line.family not in place and source(line) == "template":
-            place[line.family] = counts[line.intent] % FOLDS
+        if line.family not in family_fold and source(line) == "template":
+            family_fold[line.family] = counts[line.intent] % FOLDS
             counts[line.intent] += 1
-    return np.array([place.get(line.family, at) for line, at in zip(given, line_folds(given), strict=True)])
+    return np.array([family_fold.get(line.family, at) for line, at in zip(given, line_folds(given), strict=True)])
 
 
 def line_folds(given: Sequence[Line]) -> NDArray[np.int64]:
-    """Lines in, the fold (0..3) of each by a hash of its text out: a family's lines stand in all of them."""
+    """Assign each line a fold (0..3) by a hash of its text: the lines of a family are spread over all folds."""
     return np.array([int(hashlib.sha256(line.text.casefold().encode()).hexdigest()[:8], 16) % FOLDS for line in given])
 
 
 def features(texts: Sequence[str], encoder: Encoder, work: Path) -> Features:
-    """Texts (n) in, `layers` (float32, n x 2688) out; chunks are kept in `work`, so an interrupted run goes on."""
+    """Compute `layers` (float32, n x 2688) of n texts; chunks are cached in `work`, so an interrupted run resumes."""
     work.mkdir(parents=True, exist_ok=True)
     parts = []
     for start in track(range(0, len(texts), _CHUNK), description=f"{len(texts)} lines", transient=True):
@@ -95,18 +95,18 @@ def features(texts: Sequence[str], encoder: Encoder, work: Path) -> Features:
 
 
 def features_of(given: Sequence[Line], encoder: Encoder, work: Path) -> Features:
-    """Lines (n), grouped by source, in; their features (n x 2688) out: no chunk holds lines of two sources."""
+    """Compute features (n x 2688) of lines that are grouped by source; no chunk has lines of two sources."""
     groups = [[line.text for line in given if source(line) == name] for name in _NONE_SHARES]
     return np.concatenate([features(group, encoder, work) for group in groups])
 
 
 def groups(given: Sequence[Line], data: Path) -> NDArray[np.int64]:
-    """Lines in, the group of each (0..g-1) out: its template family, CLINC class with intent, or GoEmotions as one."""
+    """Number each line's group (0..g-1): its template family, CLINC class with intent, or GoEmotions as one."""
     classes = {question.text: question.label for question in clinc.read(data, "train")}
     names = [f"clinc {classes[line.text]} {line.intent}" if source(line) == "clinc" else line.family for line in given]
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def source(line: Line) -> str:
-    """A line in, `template`, `clinc` or `goemotions` out."""
+    """Return a line's source: `template`, `clinc` or `goemotions`."""
     return line.family if line.family in _NONE_SHARES else "template"

@@ -1,8 +1,8 @@
-"""Features and groups in, directions out: a space in which lines of one group lie close, whatever their topic.
+"""Linear discriminant analysis: directions in which lines of one group lie close, whatever their topic.
 
 Linear discriminant analysis (Fisher 1936; Rao 1948) with a ridge on the covariance within groups; a line's coordinates
-are then scaled to length 1, so that what counts is the angle: with it, unlike with the posteriors of the Gaussians,
-a line far from every group is told apart from one close to its own.
+are then scaled to length 1, so that only the angle counts: it separates lines far from every group from lines close to
+one, which the posteriors of the Gaussians don't.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Directions(NamedTuple):
     prototypes: Floats
 
     def coordinates(self, features: Features) -> Floats:
-        """Features (n x d) in, coordinates of length 1 (n x r) out."""
+        """Map features (n x d) to coordinates (n x r) of length 1."""
         u = features @ self.matrix.astype(np.float32) + self.offset.astype(np.float32)
         return np.asarray(u / np.linalg.norm(u, axis=1, keepdims=True), dtype=np.float64)
 
 
 class Scatter(NamedTuple):
-    """What directions are made from: features' mean and scale (d), groups' means (g x d), covariance within (d x d)."""
+    """Statistics of features: mean and scale (d), groups' means (g x d), covariance within groups (d x d)."""
 
     mean: Features
     scale: Features
@@ -41,7 +41,7 @@ class Scatter(NamedTuple):
 
 
 def scatter(features: Features, group: Groups) -> Scatter:
-    """Features (n x d) and the group of each line (n; 0..g-1, each present) in, their scatter out."""
+    """Compute the scatter of features (n x d) by groups (n; 0..g-1, each present)."""
     mean, scale = features.mean(axis=0), features.std(axis=0) + np.float32(1e-6)
     z = (features - mean) / scale
     groups = np.stack([z[group == at].mean(axis=0) for at in range(int(group.max()) + 1)])
@@ -50,14 +50,14 @@ def scatter(features: Features, group: Groups) -> Scatter:
 
 
 def directions(given: Scatter, penalty: float) -> Directions:
-    """Scatter and a ridge (in units of the mean variance) in, at most g - 1 directions out."""
+    """Compute at most g - 1 directions; the penalty is a ridge in units of the mean variance."""
     within = given.within.copy()
     within[np.diag_indices_from(within)] += penalty * np.trace(within) / len(within)
     towards = np.linalg.solve(within, given.groups.T).astype(np.float64)
     between = given.groups.astype(np.float64) @ towards
     values, vectors = np.linalg.eigh((between + between.T) / 2)
-    kept = values > _NO_SPREAD * values.max()
-    whiten = vectors[:, kept] / np.sqrt(values[kept])
+    chosen = values > _NO_SPREAD * values.max()
+    whiten = vectors[:, chosen] / np.sqrt(values[chosen])
     matrix = (towards @ whiten) / given.scale[:, None]
     prototypes = between @ whiten
     prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)

@@ -1,10 +1,8 @@
-"""TF-IDF and a linear model on the same lines in, the floor out.
-
-`python -m models.text_intent.recipe.floor --data DIR` finds it.
+"""Measure the floor, TF-IDF and a linear model on the same lines: `python -m models.text_intent.recipe.floor`.
 
 Words and pairs of words, and pieces of words of two to five letters, each weighed by TF-IDF; a multinomial logistic
-regression whose strength has the best macro-F1 on template families unseen. Its look at the test lines is appended to
-`test_log.jsonl` under names that begin with `floor_`. Needs scikit-learn.
+regression whose strength has the best macro-F1 on unseen template families. Its figures on the test lines are appended
+to `test_log.jsonl`. Needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from kernels import scores
 from kernels.engines import MODELS
 from models.scores import Score, interval, lead
-from models.test_log import append_look
+from models.test_log import append_figures
 from models.text_intent.evaluate import MODEL, probabilities, read_test
 from models.text_intent.recipe import corpus
 from models.text_intent.recipe.scores import macro_f1
@@ -32,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 def fitted(texts: list[str], truth: NDArray[np.int64], weight: Floats, strength: float) -> Pipeline:
-    """Texts, intents and weights (n) in, the fitted floor out."""
+    """Fit the floor to texts, intents and weights (n)."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")  # noqa: S106 - what a word is
     pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
     model = make_pipeline(make_union(words, pieces), LogisticRegression(C=strength, max_iter=1000, tol=1e-5))
@@ -40,7 +38,7 @@ def fitted(texts: list[str], truth: NDArray[np.int64], weight: Floats, strength:
 
 
 def main() -> None:
-    """Command line in, the floor's figures out."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.text_intent.recipe.floor", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds clinc150/ and goemotions/")
     given = parser.parse_args()
@@ -66,7 +64,7 @@ def main() -> None:
     ahead = lead(score_of(ours), score_of(theirs), n)
     floor = {"floor_macro_f1": score_of(theirs)(np.arange(n)), "floor_macro_f1_low": low, "floor_macro_f1_high": high}
     floor |= {"gain": ahead.value, "gain_low": ahead.low, "gain_high": ahead.high}
-    append_look(MODELS / MODEL, floor)
+    append_figures(MODELS / MODEL, floor)
     for name, value in floor.items():
         print(f"{name:28} {value:.4f}")
 

@@ -1,7 +1,7 @@
-"""Scores of unseen lines, their classes and weights in, the map from scores to calibrated logits out.
+"""Fit the map from scores of unseen lines to calibrated logits.
 
-Matrix scaling (Guo et al. 2017): multinomial logistic regression of the class on the scores of all classes. Where the
-scores mean more the nearer a line is to what was learned, they go in twice: as they are, and times that nearness.
+Matrix scaling (Guo et al. 2017): multinomial logistic regression of the class on the scores of all classes. If
+scores are more reliable the nearer a line is to the training lines, the inputs are scores and scores times nearness.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _STILL = 1e-7
 
 
 def with_nearness(scores: Floats, near: Floats) -> Floats:
-    """Scores (n x k) and how near each line is (n) in; scores, nearness, and their products (n x 2k + 1) out."""
+    """Concatenate scores (n x k), nearness (n) and their products to (n x 2k + 1)."""
     return np.concatenate([scores, near[:, None], scores * near[:, None]], axis=1)
 
 
 def matrix_scaling(
     scores: Floats, truth: NDArray[np.int64], weight: Floats, classes: int | None = None
 ) -> tuple[Floats, Floats]:
-    """Scores (n x d), classes (n) and weights (n) in; the map (d x k) and offset (k) to logits out.
+    """Fit the map (d x k) and offset (k) from scores (n x d) to logits, to classes (n) with weights (n).
 
     With a slight penalty on standardized scores, by Newton's method with halved steps; k, the number of `classes`
-    (default d), is small, so the Hessian ((d+1)k square) is solved whole.
+    (default d), is small, so the full Hessian ((d+1)k square) is solved.
     """
     n, d = scores.shape
     k = classes or d

@@ -1,4 +1,4 @@
-"""Probabilities of intents and the truth in, figures out; every line has a weight, so that a share can be set."""
+"""Scores of predicted intents; every line has a weight, so that the share of each intent can be set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _THRESHOLDS = np.round(np.arange(0.0, 0.81, 0.05), 2)
 
 
 def name_all(p: Floats, least: float) -> Classes:
-    """Probabilities (n x 10) and the least that an intent needs in, the intent of each line (n) out, else `none`."""
+    """Return the most probable intent (n) of each row of p (n x 10), or `none` if its probability is below `least`."""
     best = p.argmax(axis=1)
     return np.where(p.max(axis=1) >= least, best, INTENTS.index(NONE))
 
 
 def f1_by_class(truth: Classes, guess: Classes, weight: Floats) -> Floats:
-    """True and named classes (n) and weights (n) in, F1 of each of the ten out; 0 where a class is in neither."""
+    """Return F1 of each of the ten classes from true and predicted ones and weights (n); 0 for a class in neither."""
     ones = np.arange(len(INTENTS))[:, None]
     is_truth, is_guess = truth == ones, guess == ones
     both = (is_truth & is_guess) @ weight
@@ -37,6 +37,6 @@ def nll(p: Floats, truth: Classes, weight: Floats) -> float:
 
 
 def choose_threshold(p: Floats, truth: Classes, weight: Floats) -> float:
-    """Development probabilities in; the least that an intent needs for the best macro-F1 out, the lowest of ties."""
+    """Choose the least probability of an intent with the best macro-F1 on development lines, of ties the lowest."""
     found = [macro_f1(truth, name_all(p, least), weight) for least in _THRESHOLDS]
     return float(_THRESHOLDS[int(np.argmax(found))])

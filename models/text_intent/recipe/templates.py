@@ -1,6 +1,6 @@
-"""templates.txt in, lines of chat with intent and family out: choices drawn with a seed, then written as in a chat.
+"""Generate lines of chat with intent and family from templates.txt: choices drawn with a seed, written as in a chat.
 
-A family is the unit of holding out: lines of one family never stand on both sides of a split.
+A family is the unit of holding out: a split never separates lines of one family.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Templates(NamedTuple):
 
 
 def read(path: Path = PATH) -> Templates:
-    """The file in, its slots and families out.
+    """Read a file's slots and families.
 
     Raises:
         ValueError: an intent that is none of the ten, a slot without values, or a line outside every family.
@@ -79,14 +79,14 @@ def read(path: Path = PATH) -> Templates:
 
 
 def expand(pattern: str, slots: Mapping[str, Sequence[str]], draw: random.Random) -> str:
-    """A pattern in, one of its lines out: a choice or a slot at a time, each value as likely as the next."""
+    """Expand a pattern to one of its lines: a choice or a slot at a time, all values equally likely."""
     while (choice := _CHOICE.search(pattern)) is not None:
         pattern = pattern[: choice.start()] + draw.choice(choice[1].split("|")) + pattern[choice.end() :]
     return " ".join(_SLOT.sub(lambda slot: draw.choice(slots[slot[1]]), pattern).split())
 
 
 def as_chat(text: str, draw: random.Random) -> str:
-    """A plain line in, the same as somebody might type it out: apostrophes, short forms, typos, openings, endings."""
+    """Rewrite a plain line as typed in a chat: apostrophes, short forms, typos, openings, endings."""
     words = text.split(" ")
     if draw.random() < 0.5:  # noqa: PLR2004 - shares of a made-up chat, here and below
         words = [_APOSTROPHES.get(word, word) for word in words]
@@ -112,7 +112,7 @@ def _mistyped(word: str, draw: random.Random) -> str:
 
 
 def lines(templates: Templates, *, seed: int = 0, per_family: int = PER_FAMILY) -> list[Line]:
-    """Templates in, up to `per_family` different lines of each family out; the same for the same seed."""
+    """Generate up to `per_family` different lines of each family; the same for the same seed."""
     made: list[Line] = []
     for family, patterns in templates.families.items():
         draw = random.Random(f"{seed} {family}")  # noqa: S311 - repeatable, not secret

@@ -1,7 +1,7 @@
-"""A clean studio recording in, the same words over another microphone, room, level, pitch or codec out.
+"""Distort clean studio recordings: another microphone, room, level, pitch or codec.
 
-The model is trained on ten actors in one quiet room and must serve any microphone: everything that says nothing of the
-expression is varied. Deterministic for a given generator.
+The model is trained on ten actors in one quiet room and must work with any microphone: everything that doesn't carry
+the expression is varied. Deterministic for a given generator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPUS_HZ = 48000
 
 
 def distort(samples: Floats, rng: np.random.Generator) -> Floats:
-    """Samples (n,) at 16 kHz to a distorted copy (m,): speed, equaliser, room, noise, level, clipping, Opus."""
+    """Distort samples (n,) at 16 kHz to a copy (m,): speed, equaliser, room, noise, level, clipping, Opus."""
     x = change_speed(samples, float(np.exp(rng.uniform(*np.log(SPEED)))))
     if rng.random() < 0.8:  # noqa: PLR2004 - a share of copies
         x = equalise(x, rng)
@@ -39,18 +39,18 @@ def distort(samples: Floats, rng: np.random.Generator) -> Floats:
 
 
 def change_speed(samples: Floats, factor: float) -> Floats:
-    """Played `factor` times as fast, pitch and formants with it; resampled in the frequency domain."""
+    """Play `factor` times as fast, pitch and formants with it; resampled in the frequency domain."""
     n = len(samples)
     m = round(n / factor)
     spectrum = np.fft.rfft(samples)
-    kept = np.zeros(m // 2 + 1, spectrum.dtype)
-    k = min(len(kept), len(spectrum))
-    kept[:k] = spectrum[:k]
-    return np.asarray(np.fft.irfft(kept, m) * (m / n), np.float32)
+    resampled = np.zeros(m // 2 + 1, spectrum.dtype)
+    k = min(len(resampled), len(spectrum))
+    resampled[:k] = spectrum[:k]
+    return np.asarray(np.fft.irfft(resampled, m) * (m / n), np.float32)
 
 
 def equalise(samples: Floats, rng: np.random.Generator) -> Floats:
-    """Through a random smooth microphone: a tilt of up to 1.5 dB an octave, three bumps, a low and a high cut."""
+    """Apply a smooth random response: a tilt of up to 1.5 dB an octave, three bumps, a low and a high cut."""
     spectrum = np.fft.rfft(samples)
     hz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
     octaves = np.log2(np.maximum(hz, 20.0) / 1000.0)
@@ -66,7 +66,7 @@ def equalise(samples: Floats, rng: np.random.Generator) -> Floats:
 
 
 def reverberate(samples: Floats, rng: np.random.Generator) -> Floats:
-    """In a random room: noise that decays by 60 dB in 0.1 to 0.5 s, 2 to 15 dB below the direct sound."""
+    """Add reverberation: noise that decays by 60 dB in 0.1 to 0.5 s, 2 to 15 dB below the direct sound."""
     length = int(rng.uniform(0.1, 0.5) * RATE_HZ)
     tail = rng.normal(size=length) * np.exp(-6.9 * np.arange(length) / length)
     tail *= 10.0 ** (-rng.uniform(2, 15) / 20.0) / np.sqrt(np.square(tail).sum())
@@ -77,7 +77,7 @@ def reverberate(samples: Floats, rng: np.random.Generator) -> Floats:
 
 
 def add_noise(samples: Floats, snr_db: float, rng: np.random.Generator) -> Floats:
-    """Over coloured noise (white to brown) at a signal-to-noise ratio in dB."""
+    """Add coloured noise (white to brown) at a signal-to-noise ratio in dB."""
     spectrum = np.fft.rfft(rng.normal(size=len(samples)))
     hz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
     noise = np.fft.irfft(spectrum / np.maximum(hz, 40.0) ** rng.uniform(0.0, 1.0), len(samples))
@@ -86,7 +86,7 @@ def add_noise(samples: Floats, snr_db: float, rng: np.random.Generator) -> Float
 
 
 def through_opus(samples: Floats, bit_rate: int) -> Floats:
-    """Encoded with libopus (as `replay` media is) and decoded again; a few milliseconds may be cut at the end."""
+    """Encode with libopus (as `replay` media is) and decode again; the end can lose a few milliseconds."""
     import av  # noqa: PLC0415 - heavy, needed only for training
 
     buffer = io.BytesIO()

@@ -1,9 +1,9 @@
-"""`python -m models.voice_affect.recipe.baseline --data DIR`: statistics and an SVM, what the network must beat.
+"""The baseline that the network must beat, statistics and an SVM: `python -m models.voice_affect.recipe.baseline`.
 
 The same speakers left out, the same features, the same distorted copies: means, deviations, percentiles and slopes over
-the whole utterance, and an RBF SVM of scikit-learn (its p are not calibrated). Writes folds_svm.csv beside folds.csv;
-`evaluate` compares the two. Short, noisy or clipped speech has a rival of its own (`gate`): there a machine that heard
-random stretches too is the stronger one, on clean whole utterances the one that heard whole ones alone.
+the full utterance, and an RBF SVM of scikit-learn (its p are not calibrated). Writes recipe/folds_svm.csv, which
+`evaluate` compares with folds.csv. `gate` trains another SVM for short, noisy or clipped speech, on full utterances
+and random stretches of them: it is the stronger one there, the SVM of full utterances alone on clean full ones.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from kernels.scores import unweighted_recall
 from kernels.voice.log_mel import BANDS
 from kernels.voice.speech import PIECE_FRAMES
 from models.voice_affect.recipe.corpus import LABELS, emodb, labels
-from models.voice_affect.recipe.fitting import Pictures, pictures
+from models.voice_affect.recipe.fitting import FeatureVersions, feature_versions
 from models.voice_affect.recipe.folds import write_folds
 from models.voice_affect.train import RECIPE
 
-FOLDER = Path(__file__).resolve().parents[1]
 VERSIONS = 4
 _CEPSTRA = 20
 _FEWEST_VOICED = 5
 
 
 def statistics(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Features (frames, 67) of an utterance to its statistics (191,)."""
+    """Compute the statistics (191,) of an utterance's features (frames, 67)."""
     f = features.astype(np.float64)
     mel, voiced = f[:, :BANDS], f[:, BANDS + 2] > 0
     change = np.abs(mel[3:] - mel[:-3]).mean(axis=0)
@@ -49,51 +48,54 @@ def statistics(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([*spread, *moving, melody, [f[:, BANDS].mean(), voiced.mean()], *loud])
 
 
-def whole(pool: Pictures) -> NDArray[np.float64]:
-    """The features of n utterances, each in several versions, to the statistics (n, VERSIONS, 191) of the first few."""
+def utterance_statistics(pool: FeatureVersions) -> NDArray[np.float64]:
+    """Compute the statistics (n, VERSIONS, 191) of the first versions of n utterances' features."""
     return np.array([[statistics(one) for one in versions[:VERSIONS]] for versions in pool])
 
 
 def stretch(features: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
-    """A random 0.7 to 3 s of features (frames, 67), as long as the networks are trained on; shorter ones whole."""
+    """Cut a random 0.7 to 3 s out of features (frames, 67), as in training the networks; shorter ones stay complete."""
     frames = int(rng.integers(RECIPE.shortest, PIECE_FRAMES, endpoint=True))
     start = int(rng.integers(0, max(len(features) - frames, 0), endpoint=True))
     return features[start : start + frames]
 
 
-def stretches(pool: Pictures) -> NDArray[np.float64]:
-    """As `whole`, of one random stretch of each version."""
+def stretch_statistics(pool: FeatureVersions) -> NDArray[np.float64]:
+    """As `utterance_statistics`, of one random stretch of each version."""
     rng = np.random.default_rng(0)
     return np.array([[statistics(stretch(one, rng)) for one in versions[:VERSIONS]] for versions in pool])
 
 
-def machine(x: NDArray[np.float64], targets: NDArray[np.int64]) -> Any:
-    """Statistics (n, versions, 191) and classes (n,) to the machine of scikit-learn that heard every version of them.
+def fit_svm(x: NDArray[np.float64], targets: NDArray[np.int64]) -> Any:
+    """Fit scikit-learn's SVM to statistics (n, versions, 191), every version an example, and classes (n,).
 
-    `decision_function` of it: statistics (m, 191) to scores (m, classes).
+    Its `decision_function` maps statistics (m, 191) to scores (m, classes).
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    untaught = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
-    return untaught.fit(x.reshape(-1, x.shape[2]), np.repeat(targets, x.shape[1]))
+    pipeline = make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced", random_state=0))
+    return pipeline.fit(x.reshape(-1, x.shape[2]), np.repeat(targets, x.shape[1]))
 
 
-def left_out(x: NDArray[np.float64], targets: NDArray[np.int64], folds: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Statistics (n, versions, 191), classes and the fold that each is judged in ("": none) to scores (n, classes).
+def out_of_fold(x: NDArray[np.float64], targets: NDArray[np.int64], folds: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Score the first version of each item by an SVM fitted without its fold: (n, classes).
 
-    By machines that never saw the fold; the first version of each is judged. NaN where nothing was.
+    Args:
+        x: statistics (n, versions, 191).
+        targets: classes (n,).
+        folds: the fold that each item is judged in (n,); "": in none, always trained on. Its scores are NaN.
     """
     scores = np.full((len(x), len(np.unique(targets))), np.nan)
     for fold in track(np.unique(folds[folds != ""]), "machines"):
-        kept, out = folds != fold, folds == fold
-        scores[out] = machine(x[kept], targets[kept]).decision_function(x[out, 0])
+        rest, out = folds != fold, folds == fold
+        scores[out] = fit_svm(x[rest], targets[rest]).decision_function(x[out, 0])
     return scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the baseline."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m models.voice_affect.recipe.baseline", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("build/voice_affect"))
@@ -102,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.work.mkdir(parents=True, exist_ok=True)
     utterances = emodb(chosen.data)
     targets = labels(utterances)
-    x = whole(pictures(utterances, chosen.work, RECIPE.copies))
-    scores = left_out(x, targets, np.array([u.speaker for u in utterances]))
+    x = utterance_statistics(feature_versions(utterances, chosen.work, RECIPE.copies))
+    scores = out_of_fold(x, targets, np.array([u.speaker for u in utterances]))
     write_folds(chosen.out / "folds_svm.csv", utterances, LABELS, {0: scores})
     print(f"statistics + SVM, speakers left out: UAR {unweighted_recall(targets, scores.argmax(axis=1)):.3f}")
 

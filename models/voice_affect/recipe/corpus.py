@@ -1,4 +1,4 @@
-"""The recordings: EmoDB to train on, RAVDESS to be judged by; files in, samples and labels out.
+"""Read the labelled recordings: EmoDB to train on, RAVDESS to be judged by.
 
 EmoDB: the 339 untouched 16 kHz originals of four classes (`orig_4class_wav16k`), by `index.csv`. RAVDESS: actors 1-16
 and the same four classes (calm counts as neutral); it is read for evaluation only and never trained on.
@@ -21,14 +21,14 @@ from kernels.voice.speech import PIECE_FRAMES
 LABELS: tuple[str, ...] = ("anger", "happiness", "neutral", "sadness")
 RAVDESS_ACTORS = range(1, 17)
 DEMO_SPEAKER = "13"
-"""Who speaks in the demo: the shipped weights have heard every speaker of EmoDB but this one."""
+"""The speaker of the demo: the shipped weights are trained on every speaker of EmoDB but this one."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One labelled recording; `item` begins its SHA-256 (16 hex digits), `group` is the speaker's sex as indexed."""
+    """One labelled recording; `item` is `item_hash` of its file, `group` the speaker's sex as indexed."""
 
     path: Path
     item: str
@@ -38,10 +38,10 @@ class Utterance:
 
 
 def emodb(data: Path) -> list[Utterance]:
-    """The data folder to EmoDB's 339 originals of four classes, in file order.
+    """List EmoDB's 339 originals of four classes, in file order.
 
     Raises:
-        FileNotFoundError: the folder lacks them.
+        FileNotFoundError: the data folder lacks them.
     """
     folder = data / "emodb" / "orig_4class_wav16k"
     rows = _read(data / "emodb" / "index.csv")
@@ -56,7 +56,7 @@ def emodb(data: Path) -> list[Utterance]:
 
 
 def ravdess(data: Path) -> list[Utterance]:
-    """The data folder to the RAVDESS speech of actors 1-16 labelled with the same four classes, in file order."""
+    """List the RAVDESS speech of actors 1-16 labelled with the same four classes, in file order."""
     folder = data / "ravdess" / "wav16k"
     return [
         _utterance(folder / row["file"], row["actor"], row["gender"], RAVDESS_TO_EMOTION[row["emotion"]])
@@ -66,13 +66,17 @@ def ravdess(data: Path) -> list[Utterance]:
 
 
 def labels(utterances: Sequence[Utterance]) -> NDArray[np.int64]:
-    """Utterances to class indices (n,)."""
+    """Return the class indices (n,) of utterances."""
     return np.array([u.label for u in utterances], dtype=np.int64)
 
 
+def item_hash(path: Path) -> str:
+    """Return the first 16 hexadecimal digits of a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def _utterance(path: Path, speaker: str, group: str, emotion: str) -> Utterance:
-    item = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return Utterance(path, item, speaker, group, LABELS.index(emotion))
+    return Utterance(path, item_hash(path), speaker, group, LABELS.index(emotion))
 
 
 def _read(index: Path) -> list[dict[str, str]]:
@@ -81,7 +85,7 @@ def _read(index: Path) -> list[dict[str, str]]:
 
 
 def split_pieces(features: Floats) -> list[Floats]:
-    """Features (frames, 67) of a whole utterance to pieces of at most 3 s, about 1 s apart, that cover it."""
+    """Split an utterance's features (frames, 67) into pieces of at most 3 s, about 1 s apart, that cover it."""
     over = len(features) - PIECE_FRAMES
     if over <= 0:
         return [features]

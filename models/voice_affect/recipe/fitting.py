@@ -1,6 +1,6 @@
-"""Labelled recordings in, trained voice networks out: what the recipes of `voice_affect` and `voice_affect_nc` share.
+"""Train and export voice networks: what the recipes of `voice_affect` and `voice_affect_nc` share.
 
-Seeded. Every finished network is kept under the work folder and not trained again, so an interrupted run resumes.
+Seeded. Every finished network is stored in the work folder and not trained again, so an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from models.voice_affect.recipe.corpus import Utterance, labels, split_pieces
 from models.voice_affect.recipe.network import EMBEDDING, Together, Voice
 
 Floats = NDArray[np.float32]
-Pictures = list[list[Floats]]
+FeatureVersions = list[list[Floats]]
+"""Features (frames, 67) of n utterances, each as recorded and in several distorted copies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a network is made.
+    """Shape and training of a network.
 
-    `clean` is how often a recording is heard as recorded, else in one of `copies`. `mixing` is how often a batch is
+    `clean` is how often a recording is drawn as recorded, else as one of `copies`. `mixing` is how often a batch is
     mixed with itself in another order, features and targets alike (mixup with Beta(.3, .3); Zhang et al., ICLR 2018).
     """
 
@@ -51,14 +52,14 @@ class Recipe:
     peak_rate: float = 3e-3
 
     def network(self) -> Voice:
-        """A network of this shape, untrained."""
+        """Make an untrained network of this shape."""
         return Voice(len(self.classes), self.width, self.dilations, self.dropout)
 
 
-def pictures(
+def feature_versions(
     utterances: Sequence[Utterance], work: Path, copies: int, cut: Callable[[Floats], Floats] = np.asarray
-) -> Pictures:
-    """Utterances to each one's features: as recorded and `cut`, then distorted copies; cached under `work`."""
+) -> FeatureVersions:
+    """Compute each utterance's features, as recorded and `cut`, then of distorted copies; cached in `work`."""
     cache = work / f"features-{len(utterances)}-{copies}.npz"
     if not cache.exists():
         made = {}
@@ -67,17 +68,17 @@ def pictures(
             for k, version in enumerate([samples, *(distort(samples, rng) for _ in range(copies))]):
                 made[f"{utterance.item}-{k}"] = voice_features(track_pitch(version)).astype(np.float16)
         np.savez(cache, **made)  # type: ignore[arg-type]  # the stub knows one keyword
-    with np.load(cache) as kept:
-        return [[kept[f"{u.item}-{k}"] for k in range(copies + 1)] for u in utterances]
+    with np.load(cache) as cached:
+        return [[cached[f"{u.item}-{k}"] for k in range(copies + 1)] for u in utterances]
 
 
 def crop(features: Floats, frames: int, rng: np.random.Generator) -> Floats:
-    """A random stretch of at most `frames` frames; tempo, pitch and microphone varied, a band and a moment lost."""
+    """Cut out at most `frames` random frames; vary tempo, pitch and microphone, mask a band and a moment."""
     tempo = float(np.exp(rng.uniform(-0.2, 0.2))) if rng.random() < 0.6 else 1.0  # noqa: PLR2004 - a share of crops
     wanted = min(len(features), round(frames * tempo))
     start = rng.integers(0, len(features) - wanted + 1)
-    kept = min(frames, max(round(wanted / tempo), 2))
-    x = features[start + np.linspace(0, wanted - 1, kept).round().astype(int)].astype(np.float32)
+    length = min(frames, max(round(wanted / tempo), 2))
+    x = features[start + np.linspace(0, wanted - 1, length).round().astype(int)].astype(np.float32)
     mel = x[:, :BANDS]
     across, mean = np.linspace(-1, 1, BANDS), mel.mean()
     mel += rng.normal(0, 0.05) + rng.normal(0, 0.08) * across
@@ -88,24 +89,35 @@ def crop(features: Floats, frames: int, rng: np.random.Generator) -> Floats:
         low = rng.integers(0, BANDS - width)
         mel[:, low : low + width] = mean
     if rng.random() < 0.5:  # noqa: PLR2004 - a share of crops
-        width = rng.integers(0, min(20, kept // 3) + 1)
-        at = rng.integers(0, kept - width + 1)
+        width = rng.integers(0, min(20, length // 3) + 1)
+        at = rng.integers(0, length - width + 1)
         mel[at : at + width] = mean
         x[at : at + width, BANDS:] = 0.0
     return x
 
 
 def fit(
-    recipe: Recipe, pool: Pictures, targets: NDArray[np.int64], share: NDArray[np.floating], seed: int, kept: Path
+    recipe: Recipe,
+    pool: FeatureVersions,
+    targets: NDArray[np.int64],
+    share: NDArray[np.floating],
+    seed: int,
+    path: Path,
 ) -> Voice:
-    """A recipe, the pool's pictures and classes, and how often each is drawn, to a network; its weights stay in `kept`.
+    """Train a network, or read it from `path` if that exists; it is returned in evaluation mode.
 
-    A network that `kept` already holds is read instead of trained. In evaluation mode when returned.
+    Args:
+        recipe: shape and training.
+        pool: features of n utterances.
+        targets: their classes (n,).
+        share: how often each utterance is drawn (n,), up to a factor.
+        seed: of weights and draws.
+        path: where the weights are stored.
     """
     torch.manual_seed(seed)
     rng, model = np.random.default_rng(seed), recipe.network()
-    if kept.exists():
-        model.load_state_dict(torch.load(kept, weights_only=True))
+    if path.exists():
+        model.load_state_dict(torch.load(path, weights_only=True))
         model.eval()
         return model
     torch.set_num_threads(1)  # sums of several threads round in another order, and another network comes of it
@@ -114,7 +126,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.peak_rate, total_steps=recipe.steps, pct_start=0.2)
     hot = np.eye(len(recipe.classes), dtype=np.float32)[targets]
     hot = hot * (1 - recipe.smoothing) + recipe.smoothing / len(recipe.classes)
-    for _ in track(range(recipe.steps), kept.stem):
+    for _ in track(range(recipe.steps), path.stem):
         chosen = rng.choice(len(pool), recipe.batch, p=share / share.sum())
         frames = int(rng.integers(recipe.shortest, PIECE_FRAMES, endpoint=True))
         versions = np.where(rng.random(len(chosen)) < recipe.clean, 0, rng.integers(1, recipe.copies + 1, len(chosen)))
@@ -131,20 +143,20 @@ def fit(
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         schedule.step()
-    torch.save(model.state_dict(), kept)
+    torch.save(model.state_dict(), path)
     model.eval()
     return model
 
 
 def mixed(x: Tensor, mask: Tensor, wanted: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch's features, mask and targets to the same, each item mixed with another one by the same share."""
+    """Mix each item of a batch with another one, features, mask and targets, by the same share."""
     share, order = float(rng.beta(0.3, 0.3)), torch.from_numpy(rng.permutation(len(x)))
     both = [share * one + (1 - share) * one[order] for one in (x, wanted)]
     return both[0], torch.maximum(mask, mask[order]), both[1]
 
 
-def read(model: nn.Module, features: Sequence[Floats]) -> NDArray[np.float64]:
-    """Features of n whole utterances to logits (n, classes), the mean over pieces of at most 3 s."""
+def predict(model: nn.Module, features: Sequence[Floats]) -> NDArray[np.float64]:
+    """Compute the logits (n, classes) of n full utterances, means over pieces of at most 3 s."""
     found = []
     with torch.no_grad():
         for one in features:
@@ -157,16 +169,23 @@ def out_of_fold(
     recipe: Recipe,
     utterances: Sequence[Utterance],
     folds: Sequence[str],
-    pool: Pictures,
+    pool: FeatureVersions,
     share: Callable[[NDArray[np.int64]], NDArray[np.floating]],
     seed: int,
     work: Path,
     only: str | None = None,
 ) -> NDArray[np.float64]:
-    """Utterances and the fold that each is judged in ("": in none, always trained on) to out-of-fold logits.
+    """Train one network for each fold without it, and return the out-of-fold logits (n, classes).
 
-    (n, classes), NaN where nothing was judged. `share` gives from the rows that train how often each is drawn; `only`
-    one fold is trained where it is named.
+    Args:
+        recipe: shape and training.
+        utterances: the recordings (n).
+        folds: the fold that each is judged in (n); "": in none, always trained on. Its logits are NaN.
+        pool: their features.
+        share: from the rows trained on, how often each is drawn.
+        seed: of weights and draws.
+        work: where finished networks are stored.
+        only: train for this fold alone; the logits of the others are NaN.
     """
     targets, names = labels(utterances), np.array(folds)
     logits = np.full((len(utterances), len(recipe.classes)), np.nan)
@@ -175,18 +194,18 @@ def out_of_fold(
         model = fit(
             recipe, [pool[i] for i in rows], targets[rows], share(rows), seed, work / f"without-{fold}-seed-{seed}.pt"
         )
-        logits[out] = read(model, [pool[i][0] for i in out])
+        logits[out] = predict(model, [pool[i][0] for i in out])
         print(f"seed {seed}, {fold} left out: {(logits[out].argmax(1) == targets[out]).mean():.3f} right", flush=True)
     return logits
 
 
 def evenly(targets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Classes (n,) to how often each row is drawn so that every class is drawn equally often."""
+    """Return how often to draw each row so that every class is drawn equally often, from the classes (n,)."""
     return 1.0 / np.bincount(targets)[targets]
 
 
 def network_of(folder: Path) -> nn.Module:
-    """A model's folder to untrained networks of its shape, together: what its speed is measured with."""
+    """Make untrained networks of the shape in a folder's model.json, as one module, to measure its speed with."""
     spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     shape, classes = spec["network"], int(spec["outputs"]["logits"].removeprefix("n x "))
     members = [Voice(classes, shape["width"], shape["dilations"]) for _ in range(shape["members"])]
@@ -194,7 +213,7 @@ def network_of(folder: Path) -> nn.Module:
 
 
 def export(members: Sequence[Voice], path: Path) -> None:
-    """Networks as one ONNX with a dynamic batch axis `n`."""
+    """Write networks as one ONNX file with a dynamic batch axis `n`."""
     example = (torch.zeros(2, PIECE_FRAMES, FEATURES), torch.ones(2, PIECE_FRAMES))
     n = torch.export.Dim("n", min=1)
     program = torch.onnx.export(
@@ -204,10 +223,10 @@ def export(members: Sequence[Voice], path: Path) -> None:
     program.save(path)
 
 
-def describe(path: Path, recipe: Recipe, temperature: float, members: int, told: Mapping[str, Any]) -> None:
-    """Write the model.json beside the ONNX at `path`; `told` adds name, version, labels, prior, licence, classes."""
+def describe(path: Path, recipe: Recipe, temperature: float, members: int, fields: Mapping[str, Any]) -> None:
+    """Write the model.json beside the ONNX at `path`; `fields` adds name, version, labels, prior, licence, classes."""
     spec = {
-        **told,
+        **fields,
         "modality": "voice",
         "temperature": round(temperature, 4),
         "input": {"framing": "log_mel", "rate_hz": 16000, "frames": PIECE_FRAMES, "features": FEATURES},

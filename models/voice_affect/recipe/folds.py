@@ -1,8 +1,8 @@
-"""Out-of-fold answers in and out of a file without labels: item hash, speaker, seed and p of each class.
+"""Write and read folds.csv, the out-of-fold predictions: item hash, speaker, seed and p of each class.
 
-One row for each utterance and seed, by a model that never heard the utterance's fold: the speaker, or one of several
+One row for each utterance and seed, by a model trained without the utterance's fold: the speaker, or one of several
 groups of speakers. p is the softmax of the model's logits at temperature 1, so means of logits and temperatures can
-be made from it. Labels are not in it: they are joined from the data by the item's hash.
+be computed from it. The file has no labels: they are joined from the data by the item's hash.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Seeds = Mapping[int, Floats]
 """Each seed's logits (n, classes), up to a constant of each row."""
 
 
-class HeardItemError(ValueError):
-    """A model was to be judged on an item that it was trained on."""
+class TrainedItemError(ValueError):
+    """A model was about to be judged on an item that it was trained on."""
 
 
 def write_folds(path: Path, utterances: Sequence[Utterance], classes: Sequence[str], seeds: Seeds) -> None:
-    """Utterances and each seed's out-of-fold logits (n, classes) to a file."""
+    """Write each seed's out-of-fold logits (n, classes) of the utterances."""
     with path.open("w", encoding="utf-8", newline="") as handle:
         rows = csv.writer(handle, lineterminator="\n")
         rows.writerow(["item", "speaker", "seed", *classes])
@@ -38,10 +38,10 @@ def write_folds(path: Path, utterances: Sequence[Utterance], classes: Sequence[s
 
 
 def read_folds(path: Path, utterances: Sequence[Utterance], classes: Sequence[str]) -> dict[int, Floats]:
-    """The file to each seed's logits (n, classes) of these utterances, joined by item hash.
+    """Read each seed's logits (n, classes) of these utterances, joined by item hash.
 
     Raises:
-        ValueError: an utterance has no row of some seed, or its rows are of another speaker's models.
+        ValueError: an utterance has no row of some seed, or its rows name another speaker.
     """
     found: dict[int, dict[str, dict[str, str]]] = {}
     with path.open(encoding="utf-8", newline="") as handle:
@@ -58,22 +58,22 @@ def read_folds(path: Path, utterances: Sequence[Utterance], classes: Sequence[st
 
 
 def speakers_by_item(path: Path) -> dict[str, str]:
-    """The file to the speaker of each item."""
+    """Read the speaker of each item hash."""
     with path.open(encoding="utf-8", newline="") as handle:
         return {row["item"]: row["speaker"] for row in csv.DictReader(handle)}
 
 
-def together(seeds: Seeds) -> Floats:
-    """Each seed's logits to their mean (n, classes), as the graph of several networks gives it."""
+def mean_logits(seeds: Seeds) -> Floats:
+    """Average the logits (n, classes) over seeds, as the shipped graph of several networks does."""
     return np.asarray(np.mean(list(seeds.values()), axis=0))
 
 
 def cross_fitted_temperatures(logits: Floats, truth: Ints, folds: NDArray[np.str_]) -> dict[str, float]:
-    """Out-of-fold logits (n, classes) to each fold's temperature, fitted on the other folds."""
+    """Fit a temperature for each fold on the out-of-fold logits (n, classes) of the other folds."""
     return {str(f): fit_temperature(logits[folds != f], truth[folds != f]) for f in np.unique(folds)}
 
 
 def cross_fitted(logits: Floats, truth: Ints, folds: NDArray[np.str_]) -> Floats:
-    """Out-of-fold logits (n, classes) to p, each fold's by a temperature fitted on the other folds."""
+    """Calibrate out-of-fold logits to p (n, classes), each fold by a temperature fitted on the other folds."""
     temperatures = cross_fitted_temperatures(logits, truth, folds)
     return softmax(logits / np.array([temperatures[str(fold)] for fold in folds])[:, None])

@@ -1,9 +1,10 @@
-"""`python -m models.voice_affect.recipe.gate --data DIR`: fits how far short, noisy or clipped speech is to be trusted.
+"""Fit the trust in short, noisy or clipped speech: `python -m models.voice_affect.recipe.gate --data DIR`.
 
-EmoDB's utterances are cut short, put under noise and clipped, and heard by what ships, networks of every seed together,
-as `train` left them under --work without the speaker. Each answer goes to gate.csv: condition, what `sense_voice` sees
-of its quality, the top class's calibrated p, whether it was right, and whether statistics + SVM were (`baseline`, which
-heard whole utterances and random stretches of the other speakers). `fit` finds the tables of `kernels/voice/trust.py`.
+EmoDB's utterances are cut short, mixed with noise and clipped, and classified as the shipped model does, by the mean of
+every seed's network, which `train` left in --work without the speaker. Each prediction is a row of gate.csv: condition,
+the quality that `sense_voice` measures, the top class's calibrated p, whether it was right, and whether statistics +
+SVM were (`baseline`, fitted on full utterances and random stretches of the other speakers). `fit` finds the tables of
+`kernels/voice/trust.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from models.figures import Figure
 from models.scores import Score, interval, lead
 from models.voice_affect.recipe.augment import add_noise
 from models.voice_affect.recipe.corpus import LABELS, Utterance, emodb, labels
-from models.voice_affect.recipe.folds import cross_fitted_temperatures, read_folds, together
+from models.voice_affect.recipe.folds import cross_fitted_temperatures, mean_logits, read_folds
 
 FOLDER = Path(__file__).resolve().parents[1]
 CONDITIONS: dict[str, tuple[float, float | None, float]] = {
@@ -45,7 +46,7 @@ Wide = NDArray[np.float64]
 
 
 def degrade(samples: Floats, condition: tuple[float, float | None, float], rng: np.random.Generator) -> Floats:
-    """Samples (n,) at 16 kHz to what is left of them under a condition."""
+    """Degrade samples (n,) at 16 kHz by a condition: cut, then add noise, then clip."""
     seconds, snr_db, clipped = condition
     x = samples[: round(seconds * RATE_HZ)]
     if snr_db is not None:
@@ -57,16 +58,16 @@ def degrade(samples: Floats, condition: tuple[float, float | None, float], rng: 
 
 
 def speech_seconds(samples: Floats) -> float:
-    """Samples at 16 kHz to the seconds that webrtcvad calls speech, in frames of 20 ms, as `sense_voice` counts."""
+    """Count the seconds that webrtcvad classifies as speech, in frames of 20 ms, as `sense_voice` does."""
     import webrtcvad
 
     detector, pcm = webrtcvad.Vad(2), (samples * 32768).astype("<i2")
-    whole = range(0, len(pcm) - _FRAME + 1, _FRAME)
-    return 0.02 * len([at for at in whole if detector.is_speech(pcm[at : at + _FRAME].tobytes(), RATE_HZ)])
+    frames = range(0, len(pcm) - _FRAME + 1, _FRAME)
+    return 0.02 * len([at for at in frames if detector.is_speech(pcm[at : at + _FRAME].tobytes(), RATE_HZ)])
 
 
-class Answers:
-    """gate.csv, one entry for each answer: item, condition, quality, p of the top class, whether right, and the SVM."""
+class Predictions:
+    """gate.csv as arrays (n,): item, condition, quality, p of the top class, whether that and the SVM were right."""
 
     def __init__(self, path: Path = FOLDER / "recipe" / "gate.csv") -> None:
         with path.open(encoding="utf-8", newline="") as handle:
@@ -79,25 +80,25 @@ class Answers:
         self.right, self.svm = (np.array([float(row[name]) for row in rows]) for name in ("right", "svm"))
 
     def confidence(self) -> NDArray[np.float64]:
-        """The top word's p as `sense_voice` takes it down, by the tables that ship."""
+        """The top class's p as `sense_voice` lowers it by the shipped tables (n,)."""
         trust = SPEECH_S.factor(self.speech_s) * RANGE_DB.factor(self.range_db) * CLIPPED.factor(self.clipped)
         return np.asarray(CHANCE + (self.top - CHANCE) * trust)
 
 
-def fit(answers: Answers) -> dict[str, Table]:
-    """Answers to the three tables: at each knot, how often right beyond chance over how sure beyond chance.
+def fit(predictions: Predictions) -> dict[str, Table]:
+    """Fit the three tables: at each knot, accuracy beyond chance over confidence beyond chance.
 
-    One after the other, each on the answers that those before it leave to explain; every answer counts for the two
-    knots around it by its distance. A table never falls as quality rises and never exceeds 1.
+    The tables are fitted in turn, each to the confidence as lowered by those before it. Every prediction counts for
+    the two knots around it by its distance. A table is monotonic in quality and never exceeds 1.
     """
-    sure, gained = answers.top - CHANCE, answers.right - CHANCE
-    short, unclipped = np.isin(answers.condition, _SHORT), answers.clipped == 0
-    speech = _table(SPEECH_S.at, answers.speech_s[short], sure[short], gained[short])
-    sure = sure * speech.factor(answers.speech_s)
-    ranged = _table(RANGE_DB.at, answers.range_db[unclipped], sure[unclipped], gained[unclipped])
-    sure = sure * ranged.factor(answers.range_db)
-    clipped = ~unclipped | (answers.condition == "3 s")
-    falling = _table(tuple(-v for v in CLIPPED.at[::-1]), -answers.clipped[clipped], sure[clipped], gained[clipped])
+    sure, gained = predictions.top - CHANCE, predictions.right - CHANCE
+    short, unclipped = np.isin(predictions.condition, _SHORT), predictions.clipped == 0
+    speech = _table(SPEECH_S.at, predictions.speech_s[short], sure[short], gained[short])
+    sure = sure * speech.factor(predictions.speech_s)
+    ranged = _table(RANGE_DB.at, predictions.range_db[unclipped], sure[unclipped], gained[unclipped])
+    sure = sure * ranged.factor(predictions.range_db)
+    clipped = ~unclipped | (predictions.condition == "3 s")
+    falling = _table(tuple(-v for v in CLIPPED.at[::-1]), -predictions.clipped[clipped], sure[clipped], gained[clipped])
     return {"SPEECH_S": speech, "RANGE_DB": ranged, "CLIPPED": Table(CLIPPED.at, falling.factors[::-1])}
 
 
@@ -107,49 +108,50 @@ def _table(at: tuple[float, ...], seen: Wide, sure: Wide, gained: Wide) -> Table
     return Table(at, tuple(np.maximum.accumulate(np.clip(found, 0.0, 1.0)).round(2).tolist()))
 
 
-def by_condition(answers: Answers) -> str:
-    """Answers to the card's Markdown table: how often each is right, how sure before and behind the gate."""
+def condition_table(predictions: Predictions) -> str:
+    """Format the card's Markdown table: accuracy, and confidence before and behind the gate, for each condition."""
     lines = ["| heard | n | SVM right | right | p of the top class | confidence |", "|---|---|---|---|---|---|"]
-    said = answers.confidence()
+    confidence = predictions.confidence()
     for name in CONDITIONS:
-        rows = answers.condition == name
-        shares = (answers.svm[rows].mean(), answers.right[rows].mean(), answers.top[rows].mean(), said[rows].mean())
+        rows = predictions.condition == name
+        columns = (predictions.svm, predictions.right, predictions.top, confidence)
+        shares = [column[rows].mean() for column in columns]
         lines.append(f"| {name} | {rows.sum()} | {' | '.join(f'{v:.2f}'.removeprefix('0') for v in shares)} |")
     return "\n".join(lines)
 
 
 def gate_figures() -> list[Figure]:
-    """gate.csv to how far confidence is off on spoilt speech, with the gate and without, over the conditions."""
-    answers = Answers()
-    said = {"gate": answers.confidence(), "no_gate": answers.top}
-    told = {"gate": "the top class's p behind the gate", "no_gate": "p of the top class"}
+    """Measure the gap between confidence and accuracy on degraded speech, with and without the gate."""
+    predictions = Predictions()
+    confidences = {"gate": predictions.confidence(), "no_gate": predictions.top}
+    texts = {"gate": "the top class's p behind the gate", "no_gate": "p of the top class"}
     found = []
-    for name, sure in said.items():
+    for name, confidence in confidences.items():
         gaps = [
-            abs(sure[rows].mean() - answers.right[rows].mean())
-            for rows in (answers.condition == condition for condition in CONDITIONS)
+            abs(confidence[rows].mean() - predictions.right[rows].mean())
+            for rows in (predictions.condition == condition for condition in CONDITIONS)
         ]
-        what = f"short, noisy or clipped EmoDB: mean distance of {told[name]} from the share right, {len(gaps)} ways"
+        what = f"short, noisy or clipped EmoDB: mean distance of {texts[name]} from the share right, {len(gaps)} ways"
         found.append(
             Figure(
                 name=f"off_with_{name}", what=what, value=float(np.mean(gaps)), tolerance=0.0005,
-                n=len(answers.top), lower_is_better=True, choice=name == "gate",
+                n=len(predictions.top), lower_is_better=True, choice=name == "gate",
             )
         )  # fmt: skip
     return found
 
 
-def rival_figures(german: Sequence[Utterance], answers: Answers) -> list[Figure]:
-    """EmoDB and its answers to the UAR of the networks and of statistics + SVM on spoilt speech, and the lead.
+def rival_figures(german: Sequence[Utterance], predictions: Predictions) -> list[Figure]:
+    """Measure the UAR of the networks and of statistics + SVM on degraded EmoDB, and the lead.
 
-    Of the mean of all conditions and of the shortest alone; drawn over speakers.
+    For the mean of all conditions and for the shortest alone; intervals are drawn over speakers.
 
     Raises:
-        ValueError: the answers are not one for each of these utterances and conditions.
+        ValueError: there is not exactly one prediction for each of these utterances and conditions.
     """
-    rows = {key: row for row, key in enumerate(zip(answers.item, answers.condition, strict=True))}
+    rows = {key: row for row, key in enumerate(zip(predictions.item, predictions.condition, strict=True))}
     wanted = [(u.item[:8], way) for u in german for way in CONDITIONS]
-    if len(rows) != len(answers.item) or set(rows) != set(wanted):
+    if len(rows) != len(predictions.item) or set(rows) != set(wanted):
         raise ValueError("gate.csv: not one answer for each of these recordings and conditions; listen again")
     order = np.reshape([rows[key] for key in wanted], (len(german), len(CONDITIONS)))
     truth, speakers = labels(german), np.array([u.speaker for u in german])
@@ -160,7 +162,7 @@ def rival_figures(german: Sequence[Utterance], answers: Answers) -> list[Figure]
         ("spoilt", f"short, noisy or clipped EmoDB, mean of {len(CONDITIONS)} ways", order),
         ("shortest", f"EmoDB's first {shortest} alone", order[:, [list(CONDITIONS).index(shortest)]]),
     ):
-        ours, theirs = (recall_of(right[ways].mean(axis=1), truth) for right in (answers.right, answers.svm))
+        ours, theirs = (mean_recall(right[ways].mean(axis=1), truth) for right in (predictions.right, predictions.svm))
         ahead = lead(ours, theirs, speakers)
         for score, what, value, between in (
             ("uar", "UAR of the networks", ours(every), interval(ours, speakers)),
@@ -176,30 +178,40 @@ def rival_figures(german: Sequence[Utterance], answers: Answers) -> list[Figure]
     return found
 
 
-def recall_of(right: Wide, truth: NDArray[np.int64]) -> Score:
-    """Shares of ways in which each row was right (n,), and its class, to the mean UAR of those ways, of chosen rows."""
+def mean_recall(right: Wide, truth: NDArray[np.int64]) -> Score:
+    """Make the score that is the mean UAR over conditions of chosen rows.
+
+    Args:
+        right: the share of conditions in which each row was right (n,).
+        truth: each row's class (n,).
+    """
     return lambda rows: float(np.mean([right[rows][truth[rows] == one].mean() for one in np.unique(truth[rows])]))
 
 
-def listen_to(data: Path, work: Path, room: Path = FOLDER) -> None:
-    """EmoDB under every condition, heard by the networks in `work` that never heard its speakers, to a room's gate.csv.
+def write_predictions(data: Path, work: Path, folder: Path = FOLDER) -> None:
+    """Classify EmoDB under every condition by the networks in `work` trained without the speaker; write gate.csv.
 
-    The room's folds.csv gives the temperatures.
+    The temperatures come from the folds.csv of the model folder `folder`; gate.csv is written to its `recipe`.
     """
     import torch
 
-    from models.voice_affect.recipe.baseline import machine, statistics, stretches, whole
-    from models.voice_affect.recipe.fitting import pictures
+    from models.voice_affect.recipe.baseline import (
+        fit_svm,
+        statistics,
+        stretch_statistics,
+        utterance_statistics,
+    )
+    from models.voice_affect.recipe.fitting import feature_versions
     from models.voice_affect.recipe.network import Together
     from models.voice_affect.train import RECIPE, SEEDS
 
     german = emodb(data)
     truth, speakers = labels(german), np.array([u.speaker for u in german])
-    seeds = read_folds(room / "folds.csv", german, LABELS)
-    temperatures = cross_fitted_temperatures(together(seeds), truth, speakers)
-    pool = pictures(german, work, RECIPE.copies)
-    taught = np.concatenate([whole(pool), stretches(pool)], axis=1)
-    table = room / "recipe" / "gate.csv"
+    seeds = read_folds(folder / "folds.csv", german, LABELS)
+    temperatures = cross_fitted_temperatures(mean_logits(seeds), truth, speakers)
+    pool = feature_versions(german, work, RECIPE.copies)
+    examples = np.concatenate([utterance_statistics(pool), stretch_statistics(pool)], axis=1)
+    table = folder / "recipe" / "gate.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
     with table.open("w", encoding="utf-8", newline="") as handle:
         rows = csv.writer(handle, lineterminator="\n")
@@ -209,32 +221,32 @@ def listen_to(data: Path, work: Path, room: Path = FOLDER) -> None:
             for seed, member in zip(SEEDS, members, strict=True):
                 member.load_state_dict(torch.load(work / f"without-{speaker}-seed-{seed}.pt", weights_only=True))
             networks, others = Together(members).eval(), speakers != speaker
-            svm = machine(taught[others], truth[others])
+            svm = fit_svm(examples[others], truth[others])
             for at in np.flatnonzero(speakers == speaker):
                 rng, samples = np.random.default_rng([5, int(at)]), read_audio(german[at].path)
                 pieces = [track_pitch(degrade(samples, condition, rng)) for condition in CONDITIONS.values()]
-                heard = [voice_features(piece) for piece in pieces]
-                x, mask = (torch.from_numpy(a) for a in stack_pieces(heard))
+                features = [voice_features(piece) for piece in pieces]
+                x, mask = (torch.from_numpy(a) for a in stack_pieces(features))
                 with torch.no_grad():
-                    answers = softmax(networks(x, mask)[0].numpy(), temperatures[speaker])
-                scores = svm.decision_function([statistics(one) for one in heard])
-                for name, piece, answer, score in zip(CONDITIONS, pieces, answers, scores, strict=True):
-                    sound, right = measure_acoustics(piece), [int(v.argmax() == truth[at]) for v in (answer, score)]
+                    predicted = softmax(networks(x, mask)[0].numpy(), temperatures[speaker])
+                scores = svm.decision_function([statistics(one) for one in features])
+                for name, piece, p, score in zip(CONDITIONS, pieces, predicted, scores, strict=True):
+                    sound, right = measure_acoustics(piece), [int(v.argmax() == truth[at]) for v in (p, score)]
                     quality = f"{speech_seconds(piece.samples):.2f}", f"{sound.range_db:.1f}", f"{sound.clipped:.4f}"
-                    rows.writerow([german[at].item[:8], name, *quality, f"{answer.max():.3f}", *right])
+                    rows.writerow([german[at].item[:8], name, *quality, f"{p.max():.3f}", *right])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Listen again, and print the tables that `kernels/voice/trust.py` should hold and the card's table."""
+    """Write gate.csv again if `--data` is given; print the tables of `kernels/voice/trust.py` and the card's table."""
     parser = argparse.ArgumentParser(prog="python -m models.voice_affect.recipe.gate", description=__doc__)
     parser.add_argument("--data", type=Path, help="the data folder, with emodb/ in it; left out: gate.csv as it is")
     parser.add_argument("--work", type=Path, default=Path("build/voice_affect"), help="what `train` left")
     chosen = parser.parse_args(arguments)
     if chosen.data:
-        listen_to(chosen.data, chosen.work)
-    for name, table in fit(Answers()).items():
+        write_predictions(chosen.data, chosen.work)
+    for name, table in fit(Predictions()).items():
         print(f"{name} = Table({table.at}, {table.factors})")
-    print(by_condition(Answers()))
+    print(condition_table(Predictions()))
 
 
 if __name__ == "__main__":

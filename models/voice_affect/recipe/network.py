@@ -1,4 +1,4 @@
-"""The voice network in PyTorch: masked log-mel and pitch frames in, logits and a 128-wide embedding out.
+"""The voice network in PyTorch: logits and a 128-wide embedding from masked log-mel and pitch frames.
 
 Convolutions over time with dilation, then mean, deviation and attentive pooling over frames (x-vectors, Snyder et al.,
 ICASSP 2018; attentive pooling, Okabe et al., Interspeech 2018, eq. 3-5).
@@ -18,7 +18,7 @@ EMBEDDING = 128
 
 
 class Block(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """Convolution, normalisation, ReLU; what lies outside the mask stays zero."""
+    """Convolution, normalisation, ReLU; frames outside the mask stay zero."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class Block(nn.Module):  # type: ignore[misc]  # torch is not typed here
         self.norm = nn.BatchNorm1d(outputs)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(n, inputs, frames) and the mask of the output (n, 1, frames / stride) to (n, outputs, frames / stride)."""
+        """Map x (n, inputs, frames) to (n, outputs, frames / stride); the mask is (n, 1, frames / stride)."""
         return torch.relu(self.norm(self.convolution(x))) * mask
 
 
 class Voice(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """One piece of speech to one answer; each band's mean over the piece is taken off it: microphones differ there."""
+    """Classify pieces of speech; each band's mean over the piece is subtracted, since microphones differ in it."""
 
     def __init__(
         self, classes: int = 4, width: int = 64, dilations: Sequence[int] = (2, 3), dropout: float = 0.3
@@ -48,7 +48,7 @@ class Voice(nn.Module):  # type: ignore[misc]  # torch is not typed here
         self.drop_bands, self.drop = nn.Dropout1d(0.1), nn.Dropout(dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, frames, 67) and mask (n, frames) to logits (n, classes) and embedding (n, 128)."""
+        """Map features (n, frames, 67) and mask (n, frames) to logits (n, classes) and embedding (n, 128)."""
         x, m = features.transpose(1, 2), mask[:, None]
         mel, rest = x.split([BANDS, FEATURES - BANDS], dim=1)
         mel = (mel - (mel * m).sum(2, keepdim=True) / m.sum(2, keepdim=True)) * m
@@ -75,5 +75,5 @@ class Together(nn.Module):  # type: ignore[misc]  # torch is not typed here
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """As `Voice`."""
-        answers = [member(features, mask) for member in self.members]
-        return torch.stack([logits for logits, _ in answers]).mean(0), answers[0][1]
+        outputs = [member(features, mask) for member in self.members]
+        return torch.stack([logits for logits, _ in outputs]).mean(0), outputs[0][1]

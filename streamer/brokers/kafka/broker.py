@@ -1,7 +1,6 @@
-"""Apache Kafka behind the broker protocols: what it is asked as a whole, and where its clients come from.
+"""Apache Kafka as a `Broker`: topic administration, and the consumers and producers of one address.
 
-With kafka_consumer.py and kafka_producers.py the only file that imports aiokafka. Tuned for latency: nothing lingers, a
-fetch returns with its first byte.
+Tuned for latency: producers do not linger, and a fetch returns with its first byte.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
 
-from aiokafka import errors, structs
+from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.metadata import MetadataRequest
@@ -26,15 +25,18 @@ from streamer.broker import (
     TransactionalProducer,
 )
 from streamer.brokers.kafka import options as kafka_options
+from streamer.brokers.kafka.client import kafka_partition
 from streamer.brokers.kafka.consumer import KafkaConsumer
 from streamer.brokers.kafka.options import (
     COMPARED,
-    calm_the_log,
     connection_options,
+    filter_client_log,
     topic_attributes,
     topic_differences,
 )
 from streamer.brokers.kafka.producers import FENCED, KafkaProducer, KafkaTransactions
+from streamer.brokers.protocol_errors import missing_topics, topics_differ
+from streamer.brokers.rebalance import RebalanceCallbacks
 from streamer.errors import (
     BrokerUnreachableError,
     ConfigurationError,
@@ -45,7 +47,7 @@ from streamer.errors import (
 from streamer.settings import Settings
 
 T = TypeVar("T")
-_OF_THE_CALLER = (
+_TRANSLATED_BY_CLIENTS = (
     errors.MessageSizeTooLargeError,
     errors.IllegalStateError,
     errors.CommitFailedError,
@@ -54,7 +56,7 @@ _OF_THE_CALLER = (
 
 
 class KafkaBroker:
-    """Consumers and producers of one Kafka.
+    """Consumers, producers and topics of one Kafka.
 
     Args:
         settings: credentials, TLS, and `worker`, which makes group membership static.
@@ -62,16 +64,15 @@ class KafkaBroker:
     """
 
     def __init__(self, settings: Settings, address: str | None = None) -> None:
-        found = address or settings.brokers
-        if not found:
+        self.address = address or settings.brokers or ""
+        if not self.address:
             problem = Problem("STREAMER_BROKERS", "no address of a Kafka; `streamer broker` starts one on this machine")
             raise ConfigurationError("environment", [problem])
-        self.address = found
         self._worker = settings.worker
-        self._connection = connection_options(settings, found)
+        self._connection = connection_options(settings, self.address)
         self._admin: AIOKafkaAdminClient | None = None
-        self._lock = asyncio.Lock()  # of _admin
-        calm_the_log()
+        self._admin_lock = asyncio.Lock()
+        filter_client_log()
 
     def consumer(
         self,
@@ -84,66 +85,76 @@ class KafkaBroker:
     ) -> Consumer:
         """A consumer, see the protocol."""
         options = {"group_id": group, "auto_offset_reset": start_at, **self._connection}
-        return KafkaConsumer(self, topics, options, self._worker, on_assigned, on_revoked)
+        return KafkaConsumer(self, topics, options, self._worker, RebalanceCallbacks(on_assigned, on_revoked))
 
     def producer(self) -> Producer:
         """A producer, see the protocol."""
-        return KafkaProducer(self.address, self._connection, self.answering)
+        return KafkaProducer(self.address, self._connection, self.answer_within)
 
     def transactional(self, transactional_id: str, *, group: str) -> TransactionalProducer:
         """A producer of transactions, see the protocol."""
-        return KafkaTransactions(self.address, self._connection, self.answering, transactional_id, group)
+        return KafkaTransactions(self.address, self._connection, self.answer_within, transactional_id, group)
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
-        """Create what is missing, check what is there, see the protocol."""
+        """Create missing topics and check existing ones, see the protocol."""
         existing = await self._topics()
         missing = [spec for spec in topics if spec.name not in existing]
         if missing:
             await self._create(missing)
             existing = await self._topics(until=frozenset(spec.name for spec in topics))
-            await self.committed("nobody", TopicPartition(missing[0].name, 0))  # a new Kafka readies itself for groups
+            await self.committed("nobody", TopicPartition(missing[0].name, 0))  # makes a new Kafka create its group coordinator
         configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
         differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
         if differences:
-            lines = "\n".join(f"  {d}" for d in differences)
-            way_out = "move the topics aside or make the topology say the same: keys would move"
-            raise TopicMismatchError(f"topics at {self.address} are not as the topology says; {way_out}\n{lines}")
+            way_out = "; move the topics aside or make the topology say the same: keys would move"
+            raise topics_differ(differences, f"at {self.address}", way_out)
 
     async def close(self) -> None:
-        """Close the connection for questions; consumers and producers are stopped by their owners."""
-        async with self._lock:
+        """Close the admin client; consumers and producers are stopped by their owners."""
+        async with self._admin_lock:
             admin, self._admin = self._admin, None
             if admin:
                 await admin.close()
 
     async def committed(self, group: str, partition: TopicPartition) -> Committed | None:
-        """A group's commit with its metadata, which aiokafka's consumer would drop."""
-        place = structs.TopicPartition(partition.topic, partition.partition)
+        """A group's committed offset with its metadata, which aiokafka's consumer would drop."""
+        wanted = kafka_partition(partition)
 
-        async def ask(admin: AIOKafkaAdminClient) -> Committed | None:
-            found = (await admin.list_consumer_group_offsets(group, partitions=[place])).get(place)
-            if found is None:  # the answer as a whole was an error, which aiokafka does not look at
+        async def send(admin: AIOKafkaAdminClient) -> Committed | None:
+            found = (await admin.list_consumer_group_offsets(group, partitions=[wanted])).get(wanted)
+            if found is None:  # the response carries an error that aiokafka does not check
                 raise errors.GroupCoordinatorNotAvailableError
             return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
 
-        return await self._ask(ask)
+        return await self._request(send)
 
     async def require(self, topics: Sequence[str]) -> None:
-        """Refuse topics that do not exist, before a client waits for them."""
+        """Check that topics exist: a client would wait for them.
+
+        Raises:
+            TopicMismatchError: some do not.
+        """
         missing = sorted(set(topics) - set(await self._topics()))
         if missing:
-            raise TopicMismatchError(f"no topic {', '.join(missing)} at {self.address}; create it, or check its name")
+            raise missing_topics(missing, f"at {self.address}")
 
     @asynccontextmanager
-    async def answering(self, seconds: float) -> AsyncIterator[None]:
-        """Translate what goes wrong within: silence, refusal, lack of rights."""
+    async def answer_within(self, seconds: float) -> AsyncIterator[None]:
+        """Limit the time of a request, in seconds, and translate its errors.
+
+        Raises:
+            BrokerUnreachableError: no answer in time, or no connection.
+            ConfigurationError: the user is not allowed to use the topic or the group.
+            TopicMismatchError: no such topic.
+            StreamerError: any other error of Kafka, but for those that consumers and producers translate.
+        """
         try:
             async with asyncio.timeout(seconds):
                 yield
         except (TimeoutError, OSError, errors.KafkaConnectionError, errors.KafkaTimeoutError) as error:
             why = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else error
             raise self._unreachable(why) from None
-        except _OF_THE_CALLER:
+        except _TRANSLATED_BY_CLIENTS:
             raise
         except (errors.TopicAuthorizationFailedError, errors.GroupAuthorizationFailedError) as error:
             problem = Problem(self.address, f"not allowed to use {error}: give this user the right, or change the user")
@@ -151,7 +162,7 @@ class KafkaBroker:
         except errors.UnknownTopicOrPartitionError:
             raise TopicMismatchError(f"no such topic at {self.address}; create it, or check its name") from None
         except errors.KafkaError as error:
-            if error.retriable or type(error) is errors.KafkaError:  # aiokafka's word for the unexpected
+            if error.retriable or type(error) is errors.KafkaError:  # aiokafka raises the latter for anything unexpected
                 raise self._unreachable(error) from None
             raise StreamerError(f"Kafka at {self.address}: {type(error).__name__}") from None
 
@@ -159,79 +170,79 @@ class KafkaBroker:
         way_out = "start it, correct STREAMER_BROKERS, or unset it to have one started on this machine"
         return BrokerUnreachableError(f"no Kafka at {self.address} ({str(why)[:200]}): {way_out}")
 
-    async def _ask(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-        """One question to the cluster, repeated while the answer is that it is not ready."""
-        async with self._lock:
+    async def _request(self, send: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+        """Send a request with the admin client, again while it fails with a retriable error."""
+        async with self._admin_lock:
             if self._admin is None:
                 answer_ms = int(kafka_options.ANSWER_SECONDS * 1000)
                 admin = AIOKafkaAdminClient(request_timeout_ms=answer_ms, **self._connection)
                 try:
-                    async with self.answering(kafka_options.CONNECT_SECONDS):
+                    async with self.answer_within(kafka_options.CONNECT_SECONDS):
                         await admin.start()
                 except BaseException:
                     await admin.close()
                     raise
                 self._admin = admin
-            async with self.answering(kafka_options.ANSWER_SECONDS):
+            async with self.answer_within(kafka_options.ANSWER_SECONDS):
                 while True:
                     try:
-                        return await question(self._admin)
+                        return await send(self._admin)
                     except errors.KafkaError as error:
                         if not error.retriable:
                             raise
                         await asyncio.sleep(0.02)
 
     async def _topics(self, until: frozenset[str] = frozenset()) -> Mapping[str, int]:
-        """Every topic with its number of partitions, once each broker that answers knows who leads those of `until`."""
+        """Every topic's number of partitions, as soon as all brokers that answer know the leaders of the topics `until`."""
 
-        async def ask(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
+        async def send(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
             described = [t for t in await admin.describe_topics() if not t["error_code"]]
-            told = [described]
+            known = [described]
             for broker in (await admin.describe_cluster())["brokers"] if until else ():
-                with suppress(TimeoutError, errors.KafkaError):  # one that has died; the others don't wait for it
+                with suppress(TimeoutError, errors.KafkaError):  # of a dead broker; the others do not wait for it
                     async with asyncio.timeout(kafka_options.CONNECT_SECONDS):
                         everything, node = MetadataRequest(None), broker["node_id"]
                         answer = await admin._send_request_to_node(node, everything)  # noqa: SLF001 - no public way
-                        told.append(answer.to_object()["topics"])
-            for topics in told:
+                        known.append(answer.to_object()["topics"])
+            for topics in known:
                 led = {t["topic"] for t in topics if all(p["leader"] >= 0 for p in t["partitions"])}
                 if until - led:
                     raise errors.LeaderNotAvailableError
             return {t["topic"]: len(t["partitions"]) for t in described}
 
-        return await self._ask(ask)
+        return await self._request(send)
 
     async def _create(self, specs: Sequence[TopicSpec]) -> None:
         new = [
             NewTopic(s.name, s.partitions, -1, replica_assignments={}, topic_configs=topic_attributes(s)) for s in specs
         ]
 
-        async def ask(admin: AIOKafkaAdminClient) -> Any:
+        async def send(admin: AIOKafkaAdminClient) -> Any:
             return await admin.create_topics(new, timeout_ms=int(kafka_options.ANSWER_SECONDS * 1000))
 
-        for topic, code, *message in (await self._ask(ask)).topic_errors:
+        for topic, code, *message in (await self._request(send)).topic_errors:
             error = errors.for_code(code)
             if error not in (errors.NoError, errors.TopicAlreadyExistsError):  # another process may have been faster
                 raise StreamerError(f"{self.address} does not create topic {topic}: {error.__name__} {message}")
 
     async def topic_settings(self, topics: Sequence[str], names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        """For each topic what named settings are in force for it, defaults included; what Kafka lacks is left out."""
+        """Each topic's effective settings of the given names, defaults included; unknown names are left out."""
         return await self._settings(ConfigResourceType.TOPIC, topics, names)
 
     async def broker_settings(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        """For each broker, by its id, what named settings are in force on it; what it lacks is left out."""
+        """Each broker's effective settings of the given names, by broker id; unknown names are left out."""
 
-        async def ask(admin: AIOKafkaAdminClient) -> list[str]:
+        async def send(admin: AIOKafkaAdminClient) -> list[str]:
             return [str(broker["node_id"]) for broker in (await admin.describe_cluster())["brokers"]]
 
-        return await self._settings(ConfigResourceType.BROKER, await self._ask(ask), names)
+        return await self._settings(ConfigResourceType.BROKER, await self._request(send), names)
 
     async def _settings(
         self, kind: ConfigResourceType, owners: Sequence[str], names: Sequence[str]
     ) -> Mapping[str, Mapping[str, str]]:
         resources = [ConfigResource(kind, owner, configs=dict.fromkeys(names)) for owner in owners]
 
-        async def ask(admin: AIOKafkaAdminClient) -> Any:
+        async def send(admin: AIOKafkaAdminClient) -> Any:
             responses = await admin.describe_configs(resources)
             for error in (errors.for_code(code) for response in responses for code, *_ in response.resources):
                 if error.retriable:  # a broker that has just come up does not know all topics yet
@@ -239,7 +250,7 @@ class KafkaBroker:
             return responses
 
         found: dict[str, dict[str, str]] = {}
-        for response in await self._ask(ask):
+        for response in await self._request(send):
             for code, message, _, owner, entries, *_ in response.resources:
                 if code:
                     raise StreamerError(f"{self.address} does not describe {kind.name.lower()} {owner}: {message}")

@@ -1,7 +1,7 @@
-"""A consumer of a real Kafka: topics in, messages out, in a group or without one. Imports aiokafka.
+"""A Kafka consumer, in a group or without one.
 
-aiokafka's rough edges are smoothed here and pinned by the contract suite: `committed()` drops the metadata, an error in
-a rebalance callback is swallowed, a client whose broker is gone cannot be stopped.
+Works around aiokafka, as the contract suite checks: its `committed()` drops the metadata, it only logs an error of a
+rebalance callback, and a client whose broker is gone cannot be stopped.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors, structs
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from streamer.broker import Committed, Message, PartitionsChanged, TopicPartition
+from streamer.broker import Committed, Message, TopicPartition
 from streamer.brokers.kafka import options as kafka_options
-from streamer.brokers.kafka.producers import ended
+from streamer.brokers.kafka.client import kafka_offsets, kafka_partition, stop_client
 from streamer.brokers.limits import MAX_RECORD_BYTES
-from streamer.errors import FencedError, StreamerError
+from streamer.brokers.protocol_errors import no_group, no_longer_member, not_assigned, not_started
+from streamer.brokers.rebalance import RebalanceCallbacks
+from streamer.errors import FencedError
 
-JOIN_SECONDS = 60.0  # a group's other members may be draining
+JOIN_SECONDS = 60.0  # the group's other members may still be draining their partitions
 SESSION_MS = 10_000
 HEARTBEAT_MS = 500  # how soon a member learns of a rebalance
-FETCH_WAIT_MS = 100  # a fetch under way keeps a partition that has just been drained waiting for up to this long
+FETCH_WAIT_MS = 100  # a partition that has just been read to its end waits for up to this long for the fetch under way
 
 
 class Cluster(Protocol):
-    """What a consumer asks of its broker besides records."""
+    """What a consumer needs of `KafkaBroker`."""
 
-    def answering(self, seconds: float) -> AbstractAsyncContextManager[None]:
-        """Translate what goes wrong within."""
+    def answer_within(self, seconds: float) -> AbstractAsyncContextManager[None]:
+        """Limit the time of a request and translate its errors."""
         ...
 
     async def require(self, topics: Sequence[str]) -> None:
-        """Refuse topics that do not exist."""
+        """Check that topics exist."""
         ...
 
     async def committed(self, group: str, partition: TopicPartition) -> Committed | None:
-        """A group's commit with its metadata."""
+        """A group's committed offset with its metadata."""
         ...
 
 
@@ -52,195 +54,174 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         topics: Sequence[str],
         options: Mapping[str, Any],
         worker: str | None,
-        on_assigned: PartitionsChanged | None,
-        on_revoked: PartitionsChanged | None,
+        callbacks: RebalanceCallbacks,
     ) -> None:
-        self._broker, self._topics, self._options = broker, topics, options
-        self._stays = worker is not None  # in the group after `stop`, for its next start
-        self._member = (worker or uuid.uuid4().hex) if options["group_id"] else None  # its own again after an outage
-        self._on_assigned, self._on_revoked = on_assigned, on_revoked
-        self._failure: BaseException | None = None
+        self._broker, self._topics, self._options, self._callbacks = broker, topics, options, callbacks
+        self._group: str | None = options["group_id"]
+        self._static = worker is not None  # stays in the group after `stop`, for the worker's next start
+        self._instance_id = (worker or uuid.uuid4().hex) if self._group else None  # to rejoin as itself after an outage
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
-        """Join; on_assigned may run after this, but before the first record."""
+        """Join; `on_assigned` is called before the first record, perhaps after this returns."""
         await self._broker.require(self._topics)
         consumer = self._consumer = AIOKafkaConsumer(
             fetch_min_bytes=1, fetch_max_wait_ms=FETCH_WAIT_MS, max_partition_fetch_bytes=MAX_RECORD_BYTES,
             enable_auto_commit=False, isolation_level="read_committed",
-            group_instance_id=self._member, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=HEARTBEAT_MS,
+            group_instance_id=self._instance_id, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=HEARTBEAT_MS,
             partition_assignment_strategy=(RangePartitionAssignor,), **self._options,
         )  # fmt: skip
         consumer.subscribe(list(self._topics), listener=self)
         try:
-            async with self._broker.answering(JOIN_SECONDS):
+            async with self._broker.answer_within(JOIN_SECONDS):
                 await consumer.start()
-            if self._on_assigned and not self._options["group_id"]:
-                await self._on_assigned(self.assignment())
+            if self._group is None:
+                await self._callbacks.assigned(self.assignment())
+                self._callbacks.raise_error()
         except BaseException:
             await self.stop()
             raise
 
     async def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
-        """See the protocol; a failed callback raises here."""
-        if self._failure:
-            failure, self._failure = self._failure, None
-            raise failure
-        async with self._broker.answering(JOIN_SECONDS + timeout_ms / 1000):  # getmany waits for a rebalance to end
+        """Return records, see `Consumer.poll`."""
+        self._callbacks.raise_error()
+        async with self._broker.answer_within(JOIN_SECONDS + timeout_ms / 1000):  # getmany waits for a rebalance to end
             consumer = self._running()
             before = await self._positions_within(timeout_ms)
-            held = _assignment(consumer)
-            if held and not before:
+            assignment = _assignment(consumer)
+            if assignment and not before:
                 return []
             try:
                 batches = await consumer.getmany(*before, timeout_ms=timeout_ms, max_records=max_records)
             except UnicodeDecodeError:
-                if (
-                    _assignment(consumer) is not held
-                ):  # what was drained with it can't be found again but from the commit
+                if _assignment(consumer) is not assignment:  # the records lost with it can only be read from the commit
                     raise FencedError("a rebalance came between, so it is read again") from None
-                batches = await around_the_unreadable(consumer, before, max_records)
-        return [
-            Message(
-                r.topic,
-                r.partition,
-                r.offset,
-                r.timestamp,
-                r.key,
-                r.value,
-                tuple((name, value or b"") for name, value in r.headers),  # Kafka's headers may be null
-            )  # fmt: skip
-            for records in batches.values()
-            for r in records
-        ]
+                batches = await read_around_undecodable(consumer, before, max_records)
+        return [_message(record) for records in batches.values() for record in records]
 
     async def _positions_within(self, timeout_ms: int) -> dict[structs.TopicPartition, int]:
-        """Where each partition continues, as far as that gets known in time: a fetch that fails goes back there."""
+        """The position in each partition, if known in time: a fetch that fails is repeated from there."""
         consumer, known = self._running(), positions(self._running())
-        with suppress(TimeoutError, errors.IllegalStateError):  # the latter of one that has just been taken away
+        with suppress(TimeoutError, errors.IllegalStateError):  # the latter of a partition that has just been revoked
             async with asyncio.timeout(timeout_ms / 1000):
                 for tp in consumer.assignment() - known.keys():
                     known[tp] = await consumer.position(tp)
         return known
 
     def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions this consumer reads now."""
+        """The assigned partitions."""
         return frozenset(TopicPartition(*tp) for tp in self._running().assignment())
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
-        """For each assigned partition the offset up to which committed records can be read."""
-        async with self._broker.answering(kafka_options.ANSWER_SECONDS):
-            ends = await self._running().end_offsets([_theirs(p) for p in self.assignment()])
+        """The last stable offset of each assigned partition."""
+        async with self._broker.answer_within(kafka_options.ANSWER_SECONDS):
+            ends = await self._running().end_offsets([kafka_partition(p) for p in self.assignment()])
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
 
     def position(self, partition: TopicPartition) -> int | None:
-        """Where the next poll continues; aiokafka's own `position` is a coroutine that waits until it is known."""
-        return positions(self._running()).get(_theirs(partition))
+        """The next poll's offset, without waiting for it as aiokafka's `position` does."""
+        return positions(self._running()).get(kafka_partition(partition))
 
     def caught_up(self, partition: TopicPartition) -> bool:
-        """Whether the next record would be one that no fetch has told of."""
+        """Whether the position has reached the last stable offset that a fetch returned."""
         position = self.position(partition)
-        end = self._running().last_stable_offset(_theirs(partition)) if position is not None else None
+        end = self._running().last_stable_offset(kafka_partition(partition)) if position is not None else None
         return position is not None and end is not None and position >= end
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Continue reading a partition at `offset`."""
+        """Set a partition's position."""
         try:
-            self._running().seek(_theirs(partition), offset)
+            self._running().seek(kafka_partition(partition), offset)
         except errors.IllegalStateError:
-            raise FencedError(f"{partition.topic}[{partition.partition}] is not assigned to this member") from None
+            raise not_assigned(partition) from None
 
     async def committed(self, partition: TopicPartition) -> Committed | None:
-        """The group's commit, None without one or without a group."""
-        group = self._options["group_id"]
-        return await self._broker.committed(group, partition) if group else None
+        """The group's committed offset; None without one or without a group."""
+        return await self._broker.committed(self._group, partition) if self._group else None
 
-    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
-        """Store the group's places."""
-        if self._options["group_id"] is None:
-            raise StreamerError("a consumer without a group cannot commit")
-        offsets = {_theirs(p): structs.OffsetAndMetadata(c.offset, c.metadata) for p, c in places.items()}
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit the group's offsets."""
+        if self._group is None:
+            raise no_group()
         try:
-            async with self._broker.answering(kafka_options.ANSWER_SECONDS):
+            async with self._broker.answer_within(kafka_options.ANSWER_SECONDS):
                 if offsets:
-                    await self._running().commit(offsets)
+                    await self._running().commit(kafka_offsets(offsets))
         except (errors.IllegalStateError, errors.CommitFailedError):
-            group = f"group {self._options['group_id']} has moved on without this member"
-            raise FencedError(f"{group}: drop the partitions' state and rejoin") from None
+            raise no_longer_member(self._group) from None
 
     async def stop(self) -> None:
-        """Leave the group, unless its worker has a name to come back by; on_revoked is not called."""
+        """Disconnect; leave the group, unless as a static member."""
         consumer, self._consumer = self._consumer, None
-        if consumer and not self._stays:
-            consumer._coordinator._group_instance_id = None  # noqa: SLF001 - or aiokafka says no goodbye
+        if consumer and not self._static:
+            consumer._coordinator._group_instance_id = None  # noqa: SLF001 - else aiokafka does not leave the group
         if consumer:
-            await ended(consumer.stop(), lambda: drop(consumer))
+            await stop_client(consumer.stop(), lambda: drop(consumer))
 
     def _running(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            raise StreamerError(f"this consumer of {', '.join(self._topics)} has not been started, or was stopped")
+            raise not_started(f"consumer of {', '.join(self._topics)}")
         return self._consumer
 
     async def on_partitions_revoked(self, revoked: set[structs.TopicPartition]) -> None:
-        """Called by aiokafka: what the group takes away, before it is joined again."""
+        """Called by aiokafka before it rejoins the group."""
         if self._consumer:
-            await self._call(self._on_revoked, revoked)
+            await self._callbacks.revoked(TopicPartition(*tp) for tp in revoked)
 
     async def on_partitions_assigned(self, assigned: set[structs.TopicPartition]) -> None:
-        """Called by aiokafka: what the group gives; nothing of it flows until the owner is ready."""
+        """Called by aiokafka: the new partitions stay paused until `on_assigned` has returned."""
         if consumer := self._consumer:
             consumer.pause(*assigned)
-            await self._call(self._on_assigned, assigned)
+            await self._callbacks.assigned(TopicPartition(*tp) for tp in assigned)
             consumer.resume(*(assigned & consumer.assignment()))
 
-    async def _call(self, callback: PartitionsChanged | None, partitions: set[structs.TopicPartition]) -> None:
-        if callback and partitions:
-            try:
-                await callback(frozenset(TopicPartition(*tp) for tp in partitions))
-            except Exception as error:  # noqa: BLE001 - aiokafka would only log it; poll raises it
-                self._failure = error
+
+def _message(r: structs.ConsumerRecord[bytes | None, bytes | None]) -> Message:
+    headers = tuple((name, value or b"") for name, value in r.headers)  # Kafka's header values may be null
+    return Message(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, headers)
 
 
 def positions(consumer: AIOKafkaConsumer) -> dict[structs.TopicPartition, int]:
-    """Where a consumer's next fetch continues, for each assigned partition in which that is known."""
+    """A consumer's known positions, by assigned partition."""
     assignment = _assignment(consumer)
     states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment else {}
     return {tp: int(s.position) for tp, s in states.items() if s is not None and s.has_valid_position}
 
 
 def _assignment(consumer: AIOKafkaConsumer) -> Any:
-    subscription = consumer._subscription.subscription  # noqa: SLF001 - no public way to look without waiting
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - no public way without waiting
     return subscription.assignment if subscription is not None else None
 
 
-async def around_the_unreadable(
+async def read_around_undecodable(
     consumer: AIOKafkaConsumer, before: Mapping[structs.TopicPartition, int], max_records: int
 ) -> dict[structs.TopicPartition, list[structs.ConsumerRecord[bytes | None, bytes | None]]]:
-    """Read again after a UnicodeDecodeError, one by one: in place of what can't be read an empty record, stamped 0.
+    """Read again from `before`, one record at a time, after a UnicodeDecodeError.
 
-    aiokafka reads the names of headers before anyone sees the record, and one that isn't UTF-8 would stop it for ever.
+    aiokafka decodes the names of headers as UTF-8 before it returns a record, and would fail at the same record for
+    ever. Such a record is replaced by an empty one with timestamp 0.
     """
     found: dict[structs.TopicPartition, list[structs.ConsumerRecord[bytes | None, bytes | None]]] = {}
     for tp, position in before.items():
         consumer.seek(tp, position)
     for tp, position in before.items():
-        own = found.setdefault(tp, [])
+        records = found.setdefault(tp, [])
         try:
-            while len(own) < max_records and (
+            while len(records) < max_records and (
                 one := await consumer.getmany(tp, timeout_ms=FETCH_WAIT_MS, max_records=1)
             ):
-                own += one[tp]
+                records += one[tp]
         except UnicodeDecodeError:
             offset = positions(consumer).get(tp, position)
             consumer.seek(tp, offset + 1)
             empty = structs.ConsumerRecord(tp.topic, tp.partition, offset, 0, 1, None, b"", None, -1, 0, ())
-            own.append(empty)
+            records.append(empty)
     return found
 
 
 async def drop(consumer: AIOKafkaConsumer) -> None:
-    """End what aiokafka's `stop` leaves running when its broker does not answer: it would come back as a ghost."""
-    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - no public way without a goodbye
+    """End what aiokafka's `stop` leaves running when its broker does not answer, and what would rejoin later."""
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - no public way without a request
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     tasks = {task for name in names if (task := getattr(coordinator, name, None)) is not None}
     tasks |= {fetcher._fetch_task, *fetcher._pending_tasks}  # noqa: SLF001
@@ -248,7 +229,3 @@ async def drop(consumer: AIOKafkaConsumer) -> None:
         task.cancel()
     await asyncio.wait(tasks, timeout=kafka_options.CONNECT_SECONDS)
     await consumer._client.close()  # noqa: SLF001
-
-
-def _theirs(partition: TopicPartition) -> structs.TopicPartition:
-    return structs.TopicPartition(partition.topic, partition.partition)

@@ -1,4 +1,4 @@
-"""What Kafka clients are told: settings and topic specs in, option dictionaries out; and what their log may say."""
+"""Options of Kafka clients and topics, from the settings and the topic specs; and a filter of the clients' log."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from streamer.broker import TopicSpec
 from streamer.errors import ConfigurationError, Problem
 from streamer.settings import Settings
 
-CONNECT_SECONDS = 5.0  # until nobody is considered to be there
-ANSWER_SECONDS = 10.0  # for an append, a commit or a question to a broker that was there
-RETRY_MS = 20  # an outage costs one client pair 4 % of a core with it, 13 % with 3 ms (which only transactions want)
+CONNECT_SECONDS = 5.0  # to connect; then the broker counts as unreachable
+ANSWER_SECONDS = 10.0  # for a request to a broker after the client has connected
+RETRY_MS = 20  # during an outage a client pair takes 4 % of a core, with 3 ms (needed only by transactions) 13 %
 REPEAT_SECONDS = 30.0  # an outage is logged once in this time, not at each attempt
-NO_NEWS = (  # what each part of a client says of a broker that can't be connected to, which is said once, or raised
+RETRY_MESSAGES = (  # logged by parts of a client about a lost connection, which is also logged once or raised
     "Got error produce response", "Cannot send", "Could not send", "Failed fetch messages", "Unable to update metadata",
     "Unable to request metadata", "Error sending", "Marking the coordinator dead", "Heartbeat s", "Heartbeat failed",
     "Group Coordinator Request failed", "LeaveGroup request failed",
 )  # fmt: skip
 
 
-class _Calm(logging.Filter):
-    """Drops what is no news, as a retry (its failing is raised), and says anything else once in REPEAT_SECONDS."""
+class _RepetitionFilter(logging.Filter):
+    """Drops RETRY_MESSAGES, and logs any other message once in REPEAT_SECONDS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Calm(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this record is logged."""
-        if str(record.msg).startswith(NO_NEWS):
+        if str(record.msg).startswith(RETRY_MESSAGES):
             return False
         repeated = record.created - self._last.get(record.msg, 0.0) < REPEAT_SECONDS
         if not repeated:
@@ -39,17 +39,17 @@ class _Calm(logging.Filter):
         return not repeated
 
 
-def calm_the_log() -> None:
-    """Keep payload (aiokafka logs it at DEBUG) and endless repetition out of the log; idempotent."""
+def filter_client_log() -> None:
+    """Keep payloads (aiokafka logs them at DEBUG) and repetition out of the log; idempotent."""
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     for name in ("", ".conn", ".consumer.fetcher", ".consumer.group_coordinator", ".producer.sender"):
         logger = logging.getLogger(f"aiokafka{name}")
-        if not any(isinstance(f, _Calm) for f in logger.filters):
-            logger.addFilter(_Calm())
+        if not any(isinstance(f, _RepetitionFilter) for f in logger.filters):
+            logger.addFilter(_RepetitionFilter())
 
 
 def connection_options(settings: Settings, address: str) -> dict[str, Any]:
-    """What every client needs to connect.
+    """The options that every client needs to connect.
 
     Raises:
         ConfigurationError: SASL without credentials, a CA file that cannot be read.
@@ -77,15 +77,13 @@ def connection_options(settings: Settings, address: str) -> dict[str, Any]:
 
 
 COMPARED = ("message.timestamp.type", "cleanup.policy")
-"""The settings of a topic that must be as the topology says."""
-
-
+"""The settings in which an existing topic must match the topology."""
 COMPACTED_WITHIN_MS = 60_000
-"""How soon Kafka drops what a table's newer record has replaced, so that a deletion deletes. Its default is never."""
+"""How soon Kafka deletes replaced records of a compacted topic; by default it may keep deleted values for ever."""
 
 
 def topic_attributes(spec: TopicSpec) -> dict[str, str]:
-    """A topic's attributes as Kafka names them."""
+    """A topic's configuration, with Kafka's names."""
     wanted = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "compact" if spec.compact else "delete",
@@ -97,7 +95,7 @@ def topic_attributes(spec: TopicSpec) -> dict[str, str]:
 
 
 def topic_differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
-    """How an existing topic differs from the one wanted, one sentence each."""
+    """How an existing topic differs from its spec, one line for each difference."""
     found = []
     if partitions != spec.partitions:
         found.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}")

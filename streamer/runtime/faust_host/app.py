@@ -29,8 +29,8 @@ def faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
     import faust
     from faust.transport.drivers import aiokafka as driver
 
-    from streamer.brokers.kafka.consumer import around_the_unreadable, drop, positions
-    from streamer.brokers.kafka.producers import ended
+    from streamer.brokers.kafka.client import stop_client
+    from streamer.brokers.kafka.consumer import drop, positions, read_around_undecodable
 
     class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust publishes no types to mypy here
         _consumer: Any
@@ -46,7 +46,7 @@ def faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
             try:
                 return await super()._fetch_records(consumer, *args, max_records=max_records, **kwargs)
             except UnicodeDecodeError:
-                return await around_the_unreadable(consumer, before, max_records or 1)
+                return await read_around_undecodable(consumer, before, max_records or 1)
 
         async def on_thread_stop(self) -> None:
             """Stop aiokafka's consumer, whether its broker answers or not; Faust would wait for it for ever."""
@@ -54,7 +54,7 @@ def faust_app(name: str, address: str, folder: str, settings: Settings) -> Any:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(super().on_thread_stop(), QUEUE_STOP_S)
             if consumer is not None:
-                await ended(consumer.stop(), lambda: drop(consumer))
+                await stop_client(consumer.stop(), lambda: drop(consumer))
 
     class QuickConsumer(driver.Consumer):  # type: ignore[misc]  # faust publishes no types to mypy here
         def _new_consumer_thread(self) -> Any:

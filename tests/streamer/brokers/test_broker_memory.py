@@ -1,4 +1,4 @@
-"""The in-memory broker's own corners: recorded offsets, gaps, disturbed time, and readers against a plain model."""
+"""What only the in-memory broker has: restored offsets, gaps, disturbed time; and its readers against a plain model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.broker import Committed, Consumer, Message, Outgoing, Producer, TopicPartition, TopicSpec
-from streamer.brokers.memory import log as memory_log
-from streamer.brokers.memory.broker import Disturbance, MemoryBroker
+from streamer.brokers import limits
+from streamer.brokers.memory.broker import MemoryBroker
+from streamer.brokers.memory.log import Disturbance
 from streamer.errors import FencedError, MediaError, TopicMismatchError
 from streamer.event_time import ManualClock, SystemClock
 from tests.streamer.brokers.broker_steps import PATIENCE_MS, outgoing
@@ -68,7 +69,7 @@ async def test_a_restored_record_is_read_as_it_was_recorded(broker: MemoryBroker
     assert await consumer.end_offsets() == {FIRST: 42, SECOND: 901}
 
 
-async def test_what_is_sent_after_a_restored_record_follows_it(broker: MemoryBroker) -> None:
+async def test_a_record_sent_after_a_restored_one_follows_it(broker: MemoryBroker) -> None:
     broker.restore(recorded(40))
     await (await writing(broker)).send(outgoing(TOPIC, [b"x"], partition=0))
     assert [(m.offset, m.timestamp_ms) for m in broker.messages(TOPIC)] == [(40, 5), (41, START)]
@@ -122,7 +123,7 @@ async def test_the_log_stamps_records_by_the_clock_of_their_partition(clock: Man
     assert stamps == [(0, 0), (1, 1000), (0, -40), (1, 1010)]
 
 
-async def test_a_delayed_record_is_hidden_with_what_lies_behind_it_until_its_time(clock: ManualClock) -> None:
+async def test_a_delayed_record_and_later_ones_are_invisible_until_its_time(clock: ManualClock) -> None:
     delays = iter([0, 30, 0, 0, 5])
     broker = await made(MemoryBroker(clock, Disturbance(delay_ms=lambda *_: next(delays))))
     producer, consumer = await writing(broker), await reading(broker)
@@ -163,7 +164,7 @@ async def test_a_waiting_reader_wakes_when_a_delay_is_over() -> None:
 
 
 async def test_a_waiting_reader_wakes_when_a_transaction_outlives_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_log, "TRANSACTION_MS", 60)
+    monkeypatch.setattr(limits, "TRANSACTION_MS", 60)
     broker = await made(MemoryBroker(SystemClock()))
     owner = broker.transactional("one", group="g")
     await owner.start()
@@ -234,7 +235,7 @@ STEPS = st.lists(
 
 
 class World:
-    """Two owners, a plain producer and a reader; beside them a list of what was appended and how it was decided."""
+    """Two transactional producers, a plain one and a reader, with a list of the appended records and their outcomes."""
 
     def __init__(self, delays: list[int]) -> None:
         self.clock, turn = ManualClock(START), count()
@@ -242,7 +243,7 @@ class World:
         self.owners = {name: self.broker.transactional(name, group="g") for name in "ab"}
         self.logs: dict[int, list[bytes]] = {0: [], 1: []}
         self.seen: dict[int, list[bytes]] = {0: [], 1: []}
-        self.committed: dict[bytes, bool] = {}  # not there while that is open
+        self.committed: dict[bytes, bool] = {}  # record -> outcome, absent while its transaction is open
         self.open: dict[str, list[bytes]] = {}
         self.began_ms: dict[str, int] = {}
         self.fenced: set[str] = set()
@@ -262,20 +263,20 @@ class World:
             self.seen[m.partition].append(m.value or b"")
         return len(found)
 
-    def may_see(self, partition: int) -> list[bytes]:
+    def visible(self, partition: int) -> list[bytes]:
         log = self.logs[partition]
         undecided = next((i for i, value in enumerate(log) if value not in self.committed), None)
         return [value for value in log[:undecided] if self.committed[value]]
 
-    async def take(self, step: str, number: int, value: bytes) -> None:
+    async def run(self, step: str, number: int, value: bytes) -> None:
         verb, _, name = step.partition(" ")
         if verb == "read":
             await self.read(number)
         elif verb == "pass":
             self.clock.set_ms(self.clock.now_ms() + number)
-            for late in [n for n in self.open if self.clock.now_ms() > self.began_ms[n] + memory_log.TRANSACTION_MS]:
-                self.decide(late, committed=False)
-                self.fenced.add(late)
+            for timed_out in [n for n in self.open if self.clock.now_ms() > self.began_ms[n] + limits.TRANSACTION_MS]:
+                self.decide(timed_out, committed=False)
+                self.fenced.add(timed_out)
         elif verb == "plain":
             self.logs[number].append(value)
             self.committed[value] = True
@@ -311,14 +312,14 @@ async def follow(steps: list[tuple[str, int]], delays: list[int]) -> None:
     world = World(delays)
     await world.start()
     for n, (step, number) in enumerate(steps):
-        await world.take(step, number, b"%d" % n)
+        await world.run(step, number, b"%d" % n)
         for partition, seen in world.seen.items():
-            assert seen == world.may_see(partition)[: len(seen)]
+            assert seen == world.visible(partition)[: len(seen)]
     for name in world.owners:
-        await world.take(f"restart {name}", 0, b"")
-    await world.take("pass", 50, b"")
+        await world.run(f"restart {name}", 0, b"")
+    await world.run("pass", 50, b"")
     while await world.read(3):
         pass
-    assert world.seen == {partition: world.may_see(partition) for partition in world.logs}
+    assert world.seen == {partition: world.visible(partition) for partition in world.logs}
     reader = world.consumer
     assert {p: reader.position(p) for p in reader.assignment()} == await reader.end_offsets()

@@ -11,8 +11,7 @@ import asyncio
 import pytest
 
 from streamer.broker import Broker, Committed, Consumer, Outgoing, TopicPartition, TopicSpec, TransactionalProducer
-from streamer.brokers.kafka import producers as kafka_producers
-from streamer.brokers.memory import log as memory_log
+from streamer.brokers import limits
 from streamer.errors import FencedError, PayloadError, StreamerError, TopicMismatchError
 from tests.streamer.brokers.broker_steps import PARTITIONS, PATIENCE_MS, QUIET_MS, Own, Send, outgoing, polled, read
 
@@ -338,8 +337,7 @@ async def test_a_transaction_that_a_record_spoilt_can_be_dropped_and_the_next_on
 async def test_a_transaction_that_outlives_its_timeout_is_dropped_and_its_owner_fenced(
     broker: Broker, topic: str, own: Own, send: Send, reader: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_producers, "TRANSACTION_MS", 300)
-    monkeypatch.setattr(memory_log, "TRANSACTION_MS", 300)
+    monkeypatch.setattr(limits, "TRANSACTION_MS", 300)
     late = await own("late")
     await late.send(outgoing(topic, [b"dropped"], partition=0))
     await send(outgoing(topic, [b"behind"], partition=0))

@@ -37,11 +37,6 @@ topics:
   ranked_items:    {payload: RankedList,   external: out, retention: 10m}
   worker_reports:  {payload: WorkerReport, external: out, retention: 10m, key: worker}
   dead_letters:    {payload: DeadLetter,   external: out, retention: 10m, key: key}
-modalities:
-  face:      {evidence: false}
-  voice:     {evidence: false}
-  text:      {evidence: false}
-  behaviour: {evidence: false}
 operators:
   rank_items:
     host: faust
@@ -49,6 +44,11 @@ operators:
     tables: [consents, controls, catalogue_items]
     writes: ranked_items
     params: {goal: lift}
+modalities:
+  face:      {evidence: false}
+  voice:     {evidence: false}
+  text:      {evidence: false}
+  behaviour: {evidence: false}
 """
 BASE = ["elegy", "storm", "garden", "parade", "filler"]
 LIFTED = ["garden", "parade", "elegy", "storm", "filler"]

@@ -55,11 +55,11 @@ async def test_finals_and_their_place_appear_together(world: World) -> None:
         await count(world, ms)
         await settle(pipeline)
     partition = TopicPartition("counts", world.broker.messages("counts")[0].partition)
-    place = world.broker._groups["tiny.sum_counts"].places[partition]  # noqa: SLF001 - without joining it
+    place = world.broker._groups["tiny.sum_counts"].offsets[partition]  # noqa: SLF001 - without joining it
     assert written_up_to(place.metadata) == 37, "the record that completes the window ending at 3500 ms"
     await pipeline.runners[0]._commit()  # noqa: SLF001 - as it does each second, with finals or without
     await pipeline.runners[0].flush()
-    place = world.broker._groups["tiny.sum_counts"].places[partition]  # noqa: SLF001
+    place = world.broker._groups["tiny.sum_counts"].offsets[partition]  # noqa: SLF001
     assert written_up_to(place.metadata) == 39
     assert len(finals(world)) == 7
 
@@ -235,10 +235,10 @@ class Recorder:
         await self.free.wait()
         self._sent += [m.value for m in messages]
 
-    async def commit(self, places: Mapping[TopicPartition, Committed]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         if self.failure:
             raise self.failure
-        self.transactions.append((self._sent, dict(places)))
+        self.transactions.append((self._sent, dict(offsets)))
         self._sent = []
 
     async def abort(self) -> None: ...
@@ -271,7 +271,7 @@ async def test_what_gathers_during_a_transaction_goes_into_the_next_one(world: W
         await asyncio.sleep(0)
     producer.free.set()
     await transactions.flush()
-    assert [(len(values), places[P].metadata) for values, places in producer.transactions] == [(1, "T0"), (4, "T4")]
+    assert [(len(values), offsets[P].metadata) for values, offsets in producer.transactions] == [(1, "T0"), (4, "T4")]
     await transactions.close()
 
 
@@ -280,7 +280,7 @@ async def test_a_place_alone_is_written_once(world: World) -> None:
     for metadata in ("T1", "T1", "T2"):
         await transactions.add((), Committed(0, metadata))
         await transactions.flush()
-    assert [places[P].metadata for _, places in producer.transactions] == ["T1", "T2"]
+    assert [offsets[P].metadata for _, offsets in producer.transactions] == ["T1", "T2"]
     await transactions.close()
 
 

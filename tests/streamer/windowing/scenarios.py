@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from kernels import engines
 from operators.payloads import Observation
 from streamer.broker import Message, Outgoing, TopicPartition
-from streamer.brokers.memory.broker import Disturbance, MemoryBroker
+from streamer.brokers.memory.broker import MemoryBroker
+from streamer.brokers.memory.log import Disturbance
 from streamer.event_time import Duration, ManualClock
 from streamer.modality import Modality
 from streamer.payloads import TICK_HEADER, Keyed, decode, encode, headers_for
