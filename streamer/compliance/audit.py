@@ -23,7 +23,7 @@ log = logging.getLogger("streamer")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditQuery:
     """Which entries are asked for; None asks for all."""
 
     session: str | None = None
@@ -31,7 +31,7 @@ class Wanted:
     kind: str | None = None
 
 
-async def read_entries(broker: Broker, topology: Topology, wanted: Wanted) -> list[AuditEntry]:
+async def read_entries(broker: Broker, topology: Topology, query: AuditQuery) -> list[AuditEntry]:
     """The entries asked for, oldest first by Kafka time.
 
     Raises:
@@ -40,16 +40,16 @@ async def read_entries(broker: Broker, topology: Topology, wanted: Wanted) -> li
     """
     if AUDIT not in topology.topics:
         raise ConfigurationError(str(topology.source), [Problem("topics.audit", NONE_KEPT)])
-    subjects = None if wanted.session is None else {wanted.session}
-    if wanted.user is not None:
-        own = await sessions_of(broker, topology, wanted.user)
+    subjects = None if query.session is None else {query.session}
+    if query.user is not None:
+        own = await sessions_of(broker, topology, query.user)
         subjects = own if subjects is None else own & subjects
     found = [
         ((message.timestamp_ms, message.partition, message.offset), entry)
         async for message in read_to_end(broker, [AUDIT])
         if (entry := _entry(message)) is not None
         and (subjects is None or entry.subject in subjects)
-        and wanted.kind in (None, entry.kind)
+        and query.kind in (None, entry.kind)
     ]
     return [entry for _, entry in sorted(found, key=lambda one: one[0])]
 
@@ -64,7 +64,7 @@ def _entry(message: Message) -> AuditEntry | None:
 
 
 def readable(entry: AuditEntry) -> str:
-    """An entry to lines of up to 80 columns: when, what kind, about whom; then its details."""
+    """An entry as lines of up to 80 columns: time, kind and subject, then its details."""
     lines = [f"{utc_text(entry.event_time_ms)}  {entry.kind:<8}  {entry.subject}"]
     for name, value in _ordered(entry.detail).items():
         lines += textwrap.wrap(

@@ -1,8 +1,8 @@
-"""Forgetting a person: a user's or session's id in; what is erased, and what only retention erases, out.
+"""Erases a person, by the id of a user or of one session, and reports what only Kafka's retention will erase.
 
-Erased at once: consents (a deletion, upon which operators drop what they hold and take back what was said), the state
-that hosts keep in changelogs, and recordings. Nothing can be erased from other topics: what they hold of the person and
-until when is told.
+Erased at once are consents (a deletion, upon which operators drop their state and revoke earlier evidence), the state
+that hosts keep in changelogs, and recordings. Nothing can be erased from other topics: what they hold of the person,
+and until when, is reported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streamer.broker import Outgoing
 from streamer.brokers.kafka.broker import KafkaBroker
 from streamer.brokers.partitioner import partition_for
 from streamer.compliance.people import names_users, read_to_end, user_of
-from streamer.compliance.retention import Kept, read_kept
+from streamer.compliance.retention import TopicRetention, read_retention
 from streamer.errors import TopicMismatchError
 from streamer.event_time import Clock
 from streamer.payloads import AuditEntry
@@ -24,19 +24,19 @@ from streamer.runtime.audit_trail import AUDIT, write
 from streamer.topology.topology import Topology
 
 OPERATORS_NEED_MS = 1000
-"""A consent is in force within this time: then a host has written what it still writes of the session."""
+"""A consent is in force within this time, so that no host writes state of the session after it."""
 
 
 @dataclass(slots=True)
-class Held:
-    """What one topic holds of somebody: records, the Kafka time of the newest, and which keys are not deleted."""
+class Holdings:
+    """What one topic holds of a person: how many records, the newest one's Kafka time, and which keys have a value."""
 
     records: int = 0
     newest_ms: int = 0
     keys: dict[bytes, bool] = field(default_factory=dict)
 
-    def add(self, other: Held) -> None:
-        """Take in what the topic holds of another session."""
+    def add(self, other: Holdings) -> None:
+        """Add what the topic holds of another session."""
         self.records += other.records
         self.newest_ms = max(self.newest_ms, other.newest_ms)
         self.keys |= other.keys
@@ -44,41 +44,41 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A person's sessions, and by topic what is held of them."""
+    """A person's sessions, and what each topic holds of them."""
 
     sessions: frozenset[str]
-    held: dict[str, Held]
+    holdings: dict[str, Holdings]
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was erased: keys by topic, records by recording; and what is left, with how long it is kept."""
+    """What was erased: keys by topic, records by recording; and what is left, with the retention of its topics."""
 
     deleted: dict[str, int]
     recordings: dict[Path, int]
-    left: dict[str, Held]
-    kept: dict[str, Kept]
+    left: dict[str, Holdings]
+    retention: dict[str, TopicRetention]
 
 
 def changelogs(topology: Topology) -> list[str]:
-    """The topics in which a host keeps what its operator holds of sessions."""
+    """The topics in which hosts keep the state of sessions."""
     return [f"{topology.app}-{o.name}-state-changelog" for o in topology.operators.values() if o.host == "faust"]
 
 
 async def find(broker: KafkaBroker, topology: Topology, who: str, recordings: Collection[Path] = ()) -> Found:
-    """A user's or a session's id to the sessions of that person, and to all that Kafka holds of them.
+    """Find the sessions of a user's or a session's id, and all that Kafka holds of them.
 
     Raises:
         StreamerError: nobody answers, this user may not read, or a recording can't be read.
     """
     recorded = {s for path in recordings for s in _recorded(path, topology, who)}
-    return await _look(broker, topology, recorded, who)
+    return await _find_holdings(broker, topology, recorded, who)
 
 
 async def forget(
     broker: KafkaBroker, topology: Topology, found: Found, recordings: Collection[Path], clock: Clock
 ) -> Forgotten:
-    """Erase what can be erased of the sessions found, and look what is left.
+    """Erase what can be erased of the sessions found, and read what is left.
 
     What is deleted already is deleted again: Kafka drops replaced records once a later one has come.
 
@@ -89,45 +89,47 @@ async def forget(
     logs = changelogs(topology)
     await _delete(broker, topology, found, tables)
     await clock.sleep_ms(OPERATORS_NEED_MS)
-    await _delete(broker, topology, await _look(broker, topology, found.sessions), logs)
+    await _delete(broker, topology, await _find_holdings(broker, topology, found.sessions), logs)
     cut = {path: n for path in recordings if (n := forget_sessions(path, found.sessions))}
-    erased = {name: n for name in (*tables, *logs) if (n := sum(found.held.get(name, Held()).keys.values()))}
+    erased = {name: n for name in (*tables, *logs) if (n := sum(found.holdings.get(name, Holdings()).keys.values()))}
     if AUDIT in topology.topics and (erased or cut):
         await write(broker, [_entry(session, clock.now_ms()) for session in sorted(found.sessions)])
-    left = (await _look(broker, topology, found.sessions)).held
-    return Forgotten(erased, cut, left, await read_kept(broker, sorted(left)))
+    left = (await _find_holdings(broker, topology, found.sessions)).holdings
+    return Forgotten(erased, cut, left, await read_retention(broker, sorted(left)))
 
 
-async def _look(broker: KafkaBroker, topology: Topology, sessions: Collection[str], who: str | None = None) -> Found:
+async def _find_holdings(
+    broker: KafkaBroker, topology: Topology, sessions: Collection[str], who: str | None = None
+) -> Found:
     """What Kafka holds of these sessions, of the one of this id, and of those of the user of this id."""
     sessions = set(sessions)
-    by_session: dict[str, dict[bytes, Held]] = {}
-    people = [t.name for t in topology.topics.values() if t.keyed_by_session or not t.compact]
-    for name in (*people, *changelogs(topology)):
-        topic, own = topology.topics.get(name), by_session.setdefault(name, {})
+    by_session: dict[str, dict[bytes, Holdings]] = {}
+    topics = [t.name for t in topology.topics.values() if t.keyed_by_session or not t.compact]
+    for name in (*topics, *changelogs(topology)):
+        topic, by_key = topology.topics.get(name), by_session.setdefault(name, {})
         try:
             async for message in read_to_end(broker, [name]):
                 key = message.key or b""
-                held = own.setdefault(key.partition(b"\0")[0], Held())
-                held.records += message.value is not None
-                held.newest_ms = max(held.newest_ms, message.timestamp_ms)
-                held.keys[key] = message.value is not None
+                holdings = by_key.setdefault(key.partition(b"\0")[0], Holdings())
+                holdings.records += message.value is not None
+                holdings.newest_ms = max(holdings.newest_ms, message.timestamp_ms)
+                holdings.keys[key] = message.value is not None
                 if who and topic is not None and names_users(topic) and user_of(topic, message) == who:
                     sessions.add(key.decode(errors="surrogateescape"))
-        except TopicMismatchError:  # nobody has made it: nothing is held there
+        except TopicMismatchError:  # it was never created
             continue
-    if who and any(_bytes(who) in own for own in by_session.values()):
+    if who and any(_bytes(who) in by_key for by_key in by_session.values()):
         sessions.add(who)
-    held_of = {name: _together(own, sessions) for name, own in by_session.items()}
-    return Found(frozenset(sessions), {name: held for name, held in held_of.items() if held.newest_ms})
+    by_topic = {name: _sum(by_key, sessions) for name, by_key in by_session.items()}
+    return Found(frozenset(sessions), {name: holdings for name, holdings in by_topic.items() if holdings.newest_ms})
 
 
 async def _delete(broker: KafkaBroker, topology: Topology, found: Found, topics: Collection[str]) -> None:
     producer = broker.producer()
     await producer.start()
     try:
-        for name in set(topics) & set(found.held):
-            keys = found.held[name].keys
+        for name in set(topics) & set(found.holdings):
+            keys = found.holdings[name].keys
             await producer.send([Outgoing(name, k, None, partition=_partition(k, topology)) for k in keys])
     finally:
         await producer.stop()
@@ -157,11 +159,11 @@ def find_recordings(folder: Path | None) -> list[Path]:
     return sorted(folder.rglob(f"*{SUFFIX}")) if folder is not None else []
 
 
-def _together(own: dict[bytes, Held], sessions: Iterable[str]) -> Held:
-    held = Held()
+def _sum(by_key: dict[bytes, Holdings], sessions: Iterable[str]) -> Holdings:
+    holdings = Holdings()
     for session in sessions:
-        held.add(own.get(_bytes(session), Held()))
-    return held
+        holdings.add(by_key.get(_bytes(session), Holdings()))
+    return holdings
 
 
 def _bytes(text: str) -> bytes:

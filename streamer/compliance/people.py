@@ -1,6 +1,6 @@
-"""Whose records lie where: topics read to their end, and which person a session's records name.
+"""Reads topics to their end, and finds the sessions of a person.
 
-A payload with a field `user_id` says whose the session is that its record belongs to; nothing else is known of people.
+A payload with a field `user_id` names the person whose session its record belongs to; nothing else is known of people.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def read_to_end(broker: Broker, topics: Sequence[str]) -> AsyncIterator[Me
 
 
 def names_users(topic: Topic) -> bool:
-    """Whether a topic's payload says whose a session is."""
+    """Whether a topic's payload names the user of a session."""
     return {"session_id", "user_id"} <= set(topic.type.__struct_fields__)
 
 

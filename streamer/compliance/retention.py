@@ -1,7 +1,7 @@
-"""How long Kafka really keeps a record: settings of topics and brokers in, the longest that it may lie on a disk out.
+"""How long Kafka really keeps a record, by the settings of topics and brokers.
 
 Kafka deletes whole segments. A record is in one that goes on for up to `segment.ms`; the whole of it is too old after
-`retention.ms`; that is looked at each `log.retention.check.interval.ms`; its file goes after `file.delete.delay.ms`. A
+`retention.ms`; that is checked each `log.retention.check.interval.ms`; its file goes after `file.delete.delay.ms`. A
 quiet partition's only segment goes too, without waiting for a record.
 
 Of a compacted topic Kafka drops what a newer record has replaced, soon after `max.compaction.lag.ms`, but never from a
@@ -33,7 +33,7 @@ _CHECK, _REMOTE = "log.retention.check.interval.ms", "remote.storage.enable"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class TopicRetention:
     """A topic's settings as they are in force, by name; -1 means for ever.
 
     `compacted_ms` is None for a topic that isn't compacted, -1 where replaced records may stay for ever. `remote`:
@@ -50,8 +50,8 @@ class Kept:
         return None if any(term < 0 for term in self.terms.values()) else sum(self.terms.values())
 
 
-async def read_kept(broker: KafkaBroker, topics: Sequence[str]) -> dict[str, Kept]:
-    """Topics to how long Kafka keeps their records; where brokers differ, the slowest one counts.
+async def read_retention(broker: KafkaBroker, topics: Sequence[str]) -> dict[str, TopicRetention]:
+    """How long Kafka keeps the records of topics; where brokers differ, the slowest one counts.
 
     Raises:
         StreamerError: this user may not ask, or nobody answers.
@@ -59,7 +59,7 @@ async def read_kept(broker: KafkaBroker, topics: Sequence[str]) -> dict[str, Kep
     check_ms = max(int(found[_CHECK]) for found in (await broker.broker_settings([_CHECK])).values())
     asked = [*(name for name in WAY_OUT if name != _CHECK), COMPACTION, "cleanup.policy", _REMOTE]
     return {
-        topic: Kept(
+        topic: TopicRetention(
             {n: check_ms if n == _CHECK else int(own[n]) for n in WAY_OUT},
             _compacted_ms(own) if "compact" in own["cleanup.policy"] else None,
             own.get(_REMOTE) == "true",
@@ -74,17 +74,17 @@ def _compacted_ms(own: Mapping[str, str]) -> int:
 
 
 async def media_lines(broker: KafkaBroker, topology: Topology) -> list[str]:
-    """For a person at a terminal: how long this Kafka really keeps raw media; what to set where that is too long."""
+    """Lines for a terminal: how long this Kafka really keeps raw media, and what to set where that is too long."""
     media = [t.name for t in topology.topics.values() if t.type.LONGEST_RETENTION_MS is not None]
     try:
-        found = await read_kept(broker, media)
+        found = await read_retention(broker, media)
     except StreamerError as error:
         return [f"warning: how long raw media is really kept can't be read: {error}"]
     return [line for topic, kept in found.items() for line in lines_of(topic, kept)]
 
 
-def lines_of(topic: str, kept: Kept) -> list[str]:
-    """One topic of raw media and how long it is kept, to what a person should know of it."""
+def lines_of(topic: str, kept: TopicRetention) -> list[str]:
+    """Lines for a terminal about one topic of raw media."""
     longest_ms = kept.longest_ms
     found = "for ever" if longest_ms is None else f"for up to {-(-longest_ms // 1000)} s"
     lines = [f"{topic}: raw media stays on Kafka's disks {found}"]

@@ -1,8 +1,9 @@
-"""A recording in, what operators make of it out: in memory, with the partitions, offsets and Kafka times of then.
+"""Runs operators over a recording in memory, with the recorded partitions, offsets and Kafka times.
 
-Finals are a function of the log alone (DESIGN §5), ticks included, so those whose trigger is in the recording come out
-byte for byte as they did live, `emitted_at_ms` apart. Nothing is added to a log that is being restored: the ticks that
-closed its windows are in it. What its end leaves open stays open, unless it is closed as if nothing more had come.
+Finals are a function of the log alone (DESIGN §5), ticks included, so those whose trigger is in the recording are
+byte for byte those of the live run, `emitted_at_ms` apart. Nothing is added to a log that is being restored: the ticks
+that closed its windows are in it. Windows open at its end stay open, unless they are closed as if nothing more had
+come.
 """
 
 from __future__ import annotations
@@ -25,18 +26,24 @@ from streamer.settings import Settings
 from streamer.topology.topology import OperatorSpec, Topology
 
 STEP_MS = 20
-"""Records of one such stretch of Kafka time are restored together, so that operators see tables as they stood then."""
+"""Records within this much Kafka time are restored together, so that operators see tables as they were then."""
 BACKLOG_STEP_MS = 1000
-"""The same where only windows are folded: a batch's borders change no final, and there are fewer provisionals."""
+"""The same where all operators have windows: the borders of a batch change no final, and give fewer provisionals."""
 
 
 @dataclass(slots=True)
-class Folded:
-    """What came of a recording: every record is in `broker`.
+class BatchReplay:
+    """The result of a batch replay.
 
-    `finals` are the topics that the operators name as theirs, `outputs` all that they may have written to; `after` is
-    how many finals of each topic came by `finish` alone; `still_open` whether windows waited when the recording ended;
-    `notes` say what may differ from then, and why.
+    Args:
+        broker: holds every record, restored and written.
+        operators: those that ran.
+        finals: the topics that they name under `writes`.
+        outputs: all topics that they may have written to.
+        restored: how many records were read from the recording.
+        after: by topic, how many finals were closed by `finish` alone.
+        still_open: whether windows were open when the recording ended.
+        notes: what may differ from the live run, and why.
     """
 
     broker: MemoryBroker
@@ -49,15 +56,15 @@ class Folded:
     notes: list[str] = field(default_factory=list)
 
 
-async def fold(
+async def batch_replay(
     recording: Recording, topology: Topology, settings: Settings, *, only: Sequence[str] = (), finish: bool = False
-) -> Folded:
+) -> BatchReplay:
     """Run operators over a recording.
 
     Args:
         recording: what they read; what they write themselves is not restored.
         topology: usually the recording's own.
-        settings: queue policies do not count here: every record is taken.
+        settings: but for queue policies: every record is processed.
         only: the operators; those with windows whose input was recorded where it is empty.
         finish: close what is open at the end by letting time pass.
 
@@ -65,46 +72,46 @@ async def fold(
         MediaError: the recording lacks what they read, or can't be read.
         ConfigurationError: no such operator.
     """
-    names = list(only) or _foldable(recording, topology)
+    names = list(only) or _replayable_operators(recording, topology)
     clock = ManualClock()
     broker = _RestoringBroker(clock)
     pipeline = Pipeline(topology, settings.model_copy(update={"queue": "all"}), broker, clock=clock, only=names)
     specs = [topology.operators[name] for name in pipeline.names]
     written = {name for spec in specs for name in spec.outputs}
-    _require(recording, topology, specs, written)
+    _check_inputs(recording, topology, specs, written)
     restored = {name for spec in specs for name in (*spec.reads, *spec.tables)} - written
     broker.restoring = {name for spec in specs if spec.window for name in spec.reads} & restored
     tables = {name for spec in specs for name in spec.tables}
     timed = in_kafka_order((m for m in recording.messages() if m.topic in restored), tables)
     finals = tuple(dict.fromkeys(spec.writes for spec in specs))
-    also = [name for name in (LATE_RECORDS, DEAD_LETTERS) if name in topology.topics]
-    outputs = tuple(dict.fromkeys([*(name for spec in specs for name in spec.outputs), *also]))
-    folded = Folded(broker, pipeline.names, finals, outputs, len(timed))
-    folded.notes += _begun_in_the_middle(((ms, m.topic, m.partition, m.offset) for ms, m in timed), specs)
+    refusals = [name for name in (LATE_RECORDS, DEAD_LETTERS) if name in topology.topics]
+    outputs = tuple(dict.fromkeys([*(name for spec in specs for name in spec.outputs), *refusals]))
+    replayed = BatchReplay(broker, pipeline.names, finals, outputs, len(timed))
+    replayed.notes += _notes_on_missing_beginnings(((ms, m.topic, m.partition, m.offset) for ms, m in timed), specs)
     clock.set_ms(timed[0][0] if timed else 0)
-    await broker.ensure_topics(_kept_for_ever(topology))
+    await broker.ensure_topics(_without_retention(topology))
     await pipeline.open()
     try:
         on_time = [r for r, spec in zip(pipeline.runners, specs, strict=True) if not broker.restores(spec)]
         step_ms = STEP_MS if on_time else BACKLOG_STEP_MS
         for _, together in groupby(timed, key=lambda pair: pair[0] // step_ms):
-            lump = list(together)
-            await pass_time(pipeline, clock, lump[-1][0], woken_by=on_time)
-            for _, message in lump:
+            batch = list(together)
+            await pass_time(pipeline, clock, batch[-1][0], woken_by=on_time)
+            for _, message in batch:
                 broker.restore(message)
             await settle(pipeline)
-        folded.still_open = _waiting(pipeline.runners)
+        replayed.still_open = _any_window_open(pipeline.runners)
         if finish:
             before = {name: len(broker.messages(name)) for name in finals}
             broker.restoring = set()
             await pass_time(pipeline, clock, None)
-            folded.after = {name: len(broker.messages(name)) - n for name, n in before.items()}
+            replayed.after = {name: len(broker.messages(name)) - n for name, n in before.items()}
     finally:
         await pipeline.stop()
-    return folded
+    return replayed
 
 
-def _foldable(recording: Recording, topology: Topology) -> list[str]:
+def _replayable_operators(recording: Recording, topology: Topology) -> list[str]:
     windowed = [spec for spec in topology.operators.values() if spec.window is not None]
     found = [spec.name for spec in windowed if set(spec.reads) <= recording.header.topics.keys()]
     if not found:
@@ -113,7 +120,7 @@ def _foldable(recording: Recording, topology: Topology) -> list[str]:
     return found
 
 
-def _require(recording: Recording, topology: Topology, specs: Sequence[OperatorSpec], written: set[str]) -> None:
+def _check_inputs(recording: Recording, topology: Topology, specs: Sequence[OperatorSpec], written: set[str]) -> None:
     if recording.header.partitions != topology.partitions:
         counts = f"{recording.header.partitions} partitions of each topic, the topology {topology.partitions}"
         raise MediaError(f"{recording.path}: has {counts}: sessions would move")
@@ -124,10 +131,12 @@ def _require(recording: Recording, topology: Topology, specs: Sequence[OperatorS
             raise MediaError(f"{recording.path}: {spec.name} reads {', '.join(lacks)}, which was not recorded{way_out}")
 
 
-def _begun_in_the_middle(places: Iterable[tuple[int, str, int, int]], specs: Sequence[OperatorSpec]) -> list[str]:
-    """What to say of windowed inputs whose first record in the recording is not the first of their log."""
+def _notes_on_missing_beginnings(
+    origins: Iterable[tuple[int, str, int, int]], specs: Sequence[OperatorSpec]
+) -> list[str]:
+    """A note for each windowed input whose first record in the recording isn't the first of its log."""
     first: dict[TopicPartition, int] = {}
-    for _, topic, partition, offset in places:
+    for _, topic, partition, offset in origins:
         first.setdefault(TopicPartition(topic, partition), offset)
     notes = []
     for spec in specs:
@@ -139,31 +148,31 @@ def _begun_in_the_middle(places: Iterable[tuple[int, str, int, int]], specs: Seq
     return notes
 
 
-def _kept_for_ever(topology: Topology) -> list[TopicSpec]:
+def _without_retention(topology: Topology) -> list[TopicSpec]:
     return [TopicSpec(s.name, s.partitions, compact=s.compact) for s in topology.topic_specs()]
 
 
-def _waiting(runners: Sequence[Runner]) -> bool:
+def _any_window_open(runners: Sequence[Runner]) -> bool:
     return any(runner.wake_ms() is not None for runner in runners)
 
 
 class _RestoringBroker(MemoryBroker):
-    """A broker that takes nothing onto the topics of `restoring`: their next record is a recorded one."""
+    """A broker that accepts no records on the topics of `restoring`: their next record is a recorded one."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.restoring: set[str] = set()
 
     def restores(self, spec: OperatorSpec) -> bool:
-        """Whether all that an operator reads in windows is being restored: its ticks are in the log."""
+        """Whether all inputs of a windowed operator are being restored, so that its ticks are in the log."""
         return spec.window is not None and set(spec.reads) <= self.restoring
 
     def producer(self) -> Producer:
-        """A producer whose ticks for a restored log are left aside."""
-        return _LeavesAside(super().producer(), self)
+        """A producer that drops records for topics being restored (ticks)."""
+        return _TickFreeProducer(super().producer(), self)
 
 
-class _LeavesAside:
+class _TickFreeProducer:
     def __init__(self, producer: Producer, broker: _RestoringBroker) -> None:
         self._producer, self._broker = producer, broker
 

@@ -27,7 +27,7 @@ MEDIA_SUFFIXES = (".mkv", ".mp4", ".webm", ".mov", ".avi", ".m4v", ".wav", ".fla
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing to publish: when, counted from the session's start, on which topic, and its payload's fields."""
+    """A record to publish: its time since the session's start, its topic, and its payload's fields."""
 
     at_ms: int
     topic: str
@@ -35,7 +35,7 @@ class Event:
 
 
 def read_session(path: Path) -> Iterator[Event]:
-    """A session folder or a media file to its events, in the order of event time.
+    """The events of a session folder or a media file, in the order of event time.
 
     Raises:
         MediaError: nothing there, not media, or a line of JSON that can't be read; names the file and the line.
@@ -95,7 +95,7 @@ def _has(path: Path, kind: str) -> bool:
 
 
 def _video(path: Path) -> Iterator[Event]:
-    """Frames as JPEG, at most 10 a second and 640 pixels wide or high: what a thrifty platform sends."""
+    """Frames as JPEG, at most 10 a second and 640 pixels wide or high."""
     import av
     import cv2
 

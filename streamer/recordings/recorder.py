@@ -1,7 +1,7 @@
-"""Topics of a Kafka in, a recording out: which records a recording may hold, and how they are read without a group.
+"""Records topics to a file: decides which records a recording may hold, and reads them without a consumer group.
 
-Tables are read from their beginning, whatever is asked for the rest: they are what was in force. What people showed,
-said or wrote (payloads with `MEDIA`) is taken only if asked for, and then only as far as its payload allows.
+Tables are read from their beginning, whatever is asked for the rest, since they are what was in force. What people
+showed, said or wrote (payloads with `MEDIA`) is recorded only if asked for, and only as far as consents allow.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from streamer.payloads import SCHEMA_HEADER, Keyed, decode
 from streamer.recordings.recording import End, RecordingWriter
 from streamer.topology.topology import Topology
 
-LOOK_MS = 200  # how long to wait for records before looking whether to end
+POLL_MS = 200  # how long to wait for records before checking whether to end
 BATCH = 500
 
 LeftOut = Literal["not_agreed", "undecodable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to record: topics, from when on (Kafka time; None is from now), until when, and whether media too."""
+class RecordingRequest:
+    """What to record: which topics, from when (Kafka time; None: from now) until when, and whether media too."""
 
     topics: tuple[str, ...]
     since_ms: int | None = None
@@ -43,14 +43,14 @@ def media_topics(topology: Topology) -> list[str]:
 
 
 def topics_to_record(topology: Topology, named: Sequence[str], media: bool) -> tuple[str, ...]:
-    """The topics asked for, or else all; without those of media unless they are asked for by `media`.
+    """The topics asked for, or else all; without those of media unless `media` asks for them.
 
     Raises:
         ConfigurationError: a name that is no topic.
         RefusedUseError: a topic of media by name, without `media`.
     """
-    known = ", ".join(topology.topics)
-    problems = [Problem(name, f"no such topic; there are {known}") for name in named if name not in topology.topics]
+    available = ", ".join(topology.topics)
+    problems = [Problem(name, f"no such topic; there are {available}") for name in named if name not in topology.topics]
     if problems:
         raise ConfigurationError("record", problems)
     withheld = [] if media else media_topics(topology)
@@ -62,25 +62,25 @@ def topics_to_record(topology: Topology, named: Sequence[str], media: bool) -> t
 
 @dataclass(slots=True)
 class RecordingFilter:
-    """Says of each record whether the recording may hold it; knows what the tables that fail closed have said."""
+    """Decides for each record whether it may be recorded, by the consents read so far."""
 
     topology: Topology
-    agreed: dict[bytes | None, list[Keyed | None]] = field(default_factory=dict)
+    consents: dict[bytes | None, list[Keyed | None]] = field(default_factory=dict)
 
     def tables(self) -> set[str]:
-        """The tables whose records it must be told of."""
+        """The tables whose records it needs: those that fail closed."""
         return {topic.name for topic in self.topology.topics.values() if topic.compact and topic.type.FAILS_CLOSED}
 
-    def learn(self, message: Message) -> None:
-        """Take in a record of such a table; one that can't be read takes back what was agreed."""
-        said = self.agreed.setdefault(message.key, [])
+    def add_consent(self, message: Message) -> None:
+        """Take in a record of such a table; one that can't be read counts as a withdrawal."""
+        history = self.consents.setdefault(message.key, [])
         try:
-            said.append(self._payload(message))
+            history.append(self._payload(message))
         except PayloadError:
-            said.append(None)
+            history.append(None)
 
     def reason_against(self, message: Message) -> LeftOut | None:
-        """Why a recording may not hold a record, None where it may."""
+        """Why a record may not be recorded; None if it may."""
         if not self.topology.topics[message.topic].type.MEDIA:
             return None
         try:
@@ -88,10 +88,10 @@ class RecordingFilter:
         except PayloadError:
             return "undecodable"
         modality = self.topology.modality_of(message.topic)
-        return None if payload.may_be_recorded(self.agreed.get(message.key, []), modality) else "not_agreed"
+        return None if payload.may_be_recorded(self.consents.get(message.key, []), modality) else "not_agreed"
 
     def _payload(self, message: Message) -> Keyed:
-        """A record's payload; one of another session than its key says is nobody's."""
+        """A record's payload; refused if it is of another session than its key."""
         topic = self.topology.topics[message.topic]
         schema = (dict(message.headers).get(SCHEMA_HEADER) or b"").decode(errors="replace") or None
         payload = decode(message.value, topic.type, schema)
@@ -102,52 +102,57 @@ class RecordingFilter:
 
 
 async def record(
-    wanted: Wanted, topology: Topology, broker: Broker, writer: RecordingWriter, clock: Clock, stop: asyncio.Event
+    request: RecordingRequest,
+    topology: Topology,
+    broker: Broker,
+    writer: RecordingWriter,
+    clock: Clock,
+    stop: asyncio.Event,
 ) -> End:
-    """Read until `stop` is set or `wanted` says so, write what may be recorded; returns what is in the recording.
+    """Read until `stop` is set or `request` says so, write what may be recorded; returns what is in the recording.
 
     Raises:
         BrokerUnreachableError: nobody answers; what was written so far can be read.
         TopicMismatchError: a topic does not exist.
     """
-    gatekeeper = RecordingFilter(topology)
-    telling = gatekeeper.tables()
-    tables = [name for name in wanted.topics if topology.topics[name].compact]
-    asked = [name for name in sorted(telling) if wanted.media and name not in tables]
-    logs = [name for name in wanted.topics if name not in tables]
+    filter_ = RecordingFilter(topology)
+    consent_topics = filter_.tables()
+    tables = [name for name in request.topics if topology.topics[name].compact]
+    unrecorded_tables = [name for name in sorted(consent_topics) if request.media and name not in tables]
+    logs = [name for name in request.topics if name not in tables]
     left_out: dict[str, Counter[str]] = {}
-    since = _Since(wanted.since_ms or 0)
+    since = _Since(request.since_ms or 0)
 
     def take(messages: Sequence[Message]) -> None:
-        kept = []
+        recorded = []
         for message in messages:
-            if message.topic in telling:
-                gatekeeper.learn(message)
-            if message.topic in asked or (message.topic in logs and not since.reached(message)):
+            if message.topic in consent_topics:
+                filter_.add_consent(message)
+            if message.topic in unrecorded_tables or (message.topic in logs and not since.reached(message)):
                 continue
-            if reason := gatekeeper.reason_against(message):
+            if reason := filter_.reason_against(message):
                 left_out.setdefault(message.topic, Counter())[reason] += 1
             else:
-                kept.append(message)
-        writer.add(kept)
+                recorded.append(message)
+        writer.add(recorded)
 
-    start_at: Literal["earliest", "latest"] = "latest" if wanted.since_ms is None else "earliest"
-    known = broker.consumer([*tables, *asked], group=None) if tables or asked else None
-    flowing = broker.consumer(logs, group=None, start_at=start_at) if logs else None
-    consumers = [consumer for consumer in (known, flowing) if consumer is not None]
+    start_at: Literal["earliest", "latest"] = "latest" if request.since_ms is None else "earliest"
+    table_consumer = broker.consumer([*tables, *unrecorded_tables], group=None) if tables or unrecorded_tables else None
+    log_consumer = broker.consumer(logs, group=None, start_at=start_at) if logs else None
+    consumers = [consumer for consumer in (table_consumer, log_consumer) if consumer is not None]
     try:
         for consumer in consumers:
             await consumer.start()
         ends = [dict(await consumer.end_offsets()) for consumer in consumers]
-        if known is not None:
-            while not stop.is_set() and not _reached(known, ends[0]):
-                await asyncio.to_thread(take, await known.poll(BATCH, LOOK_MS))
-        while not stop.is_set() and (wanted.until_ms is None or clock.now_ms() < wanted.until_ms):
-            if wanted.until_now and all(map(_reached, consumers, ends)):
+        if table_consumer is not None:
+            while not stop.is_set() and not _reached(table_consumer, ends[0]):
+                await asyncio.to_thread(take, await table_consumer.poll(BATCH, POLL_MS))
+        while not stop.is_set() and (request.until_ms is None or clock.now_ms() < request.until_ms):
+            if request.until_now and all(map(_reached, consumers, ends)):
                 break
-            messages = await consumers[-1].poll(BATCH, LOOK_MS)
-            if known is not None and flowing is not None:  # what was agreed is in force before a record is judged
-                await asyncio.to_thread(take, await known.poll(BATCH, 0))
+            messages = await consumers[-1].poll(BATCH, POLL_MS)
+            if table_consumer is not None and log_consumer is not None:  # consents first
+                await asyncio.to_thread(take, await table_consumer.poll(BATCH, 0))
             await asyncio.to_thread(take, messages)
     finally:
         for consumer in consumers:
@@ -156,7 +161,7 @@ async def record(
 
 
 class _Since:
-    """Finds in each partition the first record of a Kafka time; all behind it belongs to the recording, too."""
+    """Finds in each partition the first record at or after a Kafka time; all records behind it are recorded."""
 
     def __init__(self, since_ms: int) -> None:
         self._since_ms = since_ms

@@ -1,8 +1,8 @@
-"""A recording: records of Kafka as they are stored there, in one file that grows at its end; `.affectlog` by custom.
+"""Recordings: Kafka records as they are stored there, in one append-only file; `.affectlog` by convention.
 
 The file is a MessagePack stream of `bin 32` objects, each of which holds one MessagePack value: first a map (`Header`),
-then for each record an array [topic, partition, offset, Kafka time, key, value, [[header, value], …]], at last a map
-(`End`). Records of a partition stand in offset order. What a crash leaves is readable up to the last whole record.
+then for each record an array [topic, partition, offset, Kafka time, key, value, [[header, value], …]], finally a map
+(`End`). Records of a partition are in offset order. After a crash the file can be read up to the last complete record.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _OWNER_ONLY = 0o600
 
 
 class _Preface(msgspec.Struct, frozen=True, kw_only=True):
-    """What every version of the format can read of the first object."""
+    """The fields of the first object that every version of the format has."""
 
     format: Literal["affectlog"]
     version: int
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What was recorded: of which app, with which topology (the whole file), and the payload of each topic."""
+    """What was recorded: the app, its topology (the whole file), and the payload of each topic."""
 
     format: Literal["affectlog"] = "affectlog"
     version: int = VERSION
@@ -51,14 +51,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """That the recording ended in order: records by topic, and those left out by topic and reason."""
+    """Written when the recording ended properly: records by topic, and those left out by topic and reason."""
 
     records: dict[str, int]
     left_out: dict[str, dict[str, int]] = {}
 
 
 class _Row(NamedTuple):
-    """A record as it stands in the file."""
+    """A record as it is stored in the file."""
 
     topic: str
     partition: int
@@ -75,7 +75,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def header_of(topology: Topology, topics: Iterable[str], made_at_ms: int) -> Header:
-    """A topology and the names of the topics that are recorded to the header of their recording."""
+    """The header of a recording of some of a topology's topics."""
     try:
         version = importlib.metadata.version("affectstream")
     except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
@@ -116,11 +116,11 @@ class RecordingWriter:
             os.fsync(self._file.fileno())
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Append records and hand them to the operating system."""
+        """Append records and flush."""
         self._write(self._row(message) for message in messages)
 
     def end(self, left_out: Mapping[str, Mapping[str, int]]) -> End:
-        """Say that nothing more comes; returns what was said."""
+        """Write the end, and return it."""
         end = End(records=dict(self.records), left_out={t: dict(reasons) for t, reasons in left_out.items()})
         self._write([_encode(end)])
         return end
@@ -189,8 +189,8 @@ class Recording:
                     yield Message(*row)
             self.cut_at = None if self.end is not None else at + _LENGTH_BYTES + len(body)
 
-    def told(self) -> str | None:
-        """What to say of a recording that did not end in order, None for one that did; after it was read through."""
+    def warning(self) -> str | None:
+        """A warning if the recording breaks off, None if it ended properly; known once `messages` was read through."""
         if self.cut_at is None:
             return None
         lost = self.path.stat().st_size - self.cut_at
@@ -199,7 +199,7 @@ class Recording:
 
 
 def in_kafka_order(messages: Iterable[Message], tables: Collection[str] = ()) -> list[tuple[int, Message]]:
-    """Records to pairs of Kafka time (DESIGN §5: its partition's running maximum) and record, earliest first.
+    """Pairs of Kafka time (DESIGN §5: the partition's running maximum) and record, earliest first.
 
     A partition's records keep their order; at the same millisecond records of `tables` come first.
     """
@@ -214,7 +214,7 @@ def in_kafka_order(messages: Iterable[Message], tables: Collection[str] = ()) ->
 
 
 def forget_sessions(path: Path, session_ids: Collection[str]) -> int:
-    """Take every record whose key is one of these sessions out of a recording; returns how many there were.
+    """Remove every record whose key is one of these sessions from a recording; returns how many there were.
 
     The file is written anew beside itself and then replaced at once, so a crash leaves the old one or the new one. One
     that breaks off loses its half record, too: nobody can say whose it is. Without such a record nothing is touched.
@@ -223,14 +223,14 @@ def forget_sessions(path: Path, session_ids: Collection[str]) -> int:
         MediaError: not a recording that can be read, or one that is being recorded now.
     """
     recording, keys = Recording(path), {s.encode(errors="surrogateescape") for s in session_ids}
-    with path.open("rb") as held:
+    with path.open("rb") as file:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MediaError(f"{path}: is being recorded; end that first (Ctrl-C)") from None
-        gone = sum(m.key in keys for m in recording.messages())
+        removed = sum(m.key in keys for m in recording.messages())
         cut = recording.cut_at is not None and recording.cut_at < path.stat().st_size
-        if gone or cut:
+        if removed or cut:
             beside = path.with_name(f"{path.name}.part")
             beside.unlink(missing_ok=True)
             with RecordingWriter(beside, recording.header) as writer:
@@ -238,7 +238,7 @@ def forget_sessions(path: Path, session_ids: Collection[str]) -> int:
                 if recording.end is not None:
                     writer.end(recording.end.left_out)
             beside.replace(path)
-    return gone
+    return removed
 
 
 def _framed(body: bytes) -> bytes:
@@ -246,7 +246,7 @@ def _framed(body: bytes) -> bytes:
 
 
 def _frames(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-    """A file to its whole objects, each with the byte where it begins; what breaks off ends it."""
+    """The complete objects of a file, each with the byte where it begins; an incomplete last one is left out."""
     at = 0
     while len(start := file.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
         length = int.from_bytes(start[1:])

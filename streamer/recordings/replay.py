@@ -1,7 +1,7 @@
-"""Events of a session in, records on the topics out: at the media's pace on Kafka, or as fast as possible in memory.
+"""Publishes the events of a session: at the media's pace on Kafka, or as fast as possible in memory.
 
-As fast as possible is a simulation: one event after the other with a clock that stands still while operators work, each
-record stamped 50 ms after its event time, so that the same file gives the same events on any machine.
+As fast as possible is a simulation: one event after the other, with a clock that doesn't move while operators work.
+Each record has a Kafka time 50 ms after its event time, so that the same file gives the same events on any machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOMENTS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
 
 
 def consent_event(modalities: Iterable[str], session_id: str, at_ms: int = 0) -> Event:
-    """A grant of modalities, as a platform records it after it has told the person of the sensing."""
+    """A consent to modalities, as a platform publishes it after informing the person of the sensing."""
     return Event(
         at_ms,
         "consents",
@@ -50,7 +50,7 @@ def consent_event(modalities: Iterable[str], session_id: str, at_ms: int = 0) ->
 
 
 def message(event: Event, session_id: str, start_ms: int, topology: Topology) -> Outgoing:
-    """An event to the record that goes onto its topic.
+    """The record of an event, for its topic.
 
     Raises:
         MediaError: its topic is not one from outside, or the fields are not its payload's.
@@ -72,7 +72,7 @@ def message(event: Event, session_id: str, start_ms: int, topology: Topology) ->
 async def replay_live(
     events: Iterable[Event], session_id: str, topology: Topology, broker: Broker, clock: Clock | None = None
 ) -> AsyncIterator[Event]:
-    """Publish events at the media's pace, a chunk of sound when its last sample has been heard; yields each when sent.
+    """Publish events at the media's pace, a chunk of sound when its last sample is over; yields each when sent.
 
     Raises:
         MediaError: see `message`.
@@ -84,8 +84,8 @@ async def replay_live(
     start_ms = clock.now_ms()
     try:
         async for event in _ahead(events):
-            spoken_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
-            await clock.sleep_ms(start_ms + event.at_ms + spoken_ms - clock.now_ms())
+            length_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
+            await clock.sleep_ms(start_ms + event.at_ms + length_ms - clock.now_ms())
             await producer.send([message(event, session_id, start_ms, topology)])
             yield event
     finally:
@@ -95,7 +95,7 @@ async def replay_live(
 async def replay_recording(
     recording: Recording, topology: Topology, broker: Broker, session_id: str | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Sequence[Message]]:
-    """Publish what a recording holds of topics from outside, at the recorded pace, its times moved to now.
+    """Publish a recording's records of external topics, at the recorded pace, with their times moved to now.
 
     Tables that were in force when it began are published at once. A value that is no map goes out as it is.
 
@@ -103,7 +103,7 @@ async def replay_recording(
         recording: the records.
         topology: says which topics come from outside; a record keeps its partition where their number is the same.
         broker: where to.
-        session_id: what to call the session instead, if there is but one.
+        session_id: a new name for the session, if there is only one.
         clock: whose pace.
 
     Raises:
@@ -137,7 +137,7 @@ async def replay_recording(
 
 
 def _moved(message: Message, by_ms: int, topic: Topic, session_id: str | None, same_partition: bool) -> Outgoing:
-    """A recorded record to one of another time, and perhaps of another session."""
+    """A recorded record with its times moved, and perhaps another session."""
     key, value = message.key, message.value
     try:
         fields = msgspec.msgpack.decode(value) if value is not None else None
@@ -159,7 +159,7 @@ def _shifted(fields: dict[str, Any], by_ms: int) -> dict[str, Any]:
 
 
 async def _ahead(events: Iterable[Event]) -> AsyncIterator[Event]:
-    """Decode in a thread, so that publishing keeps time."""
+    """Decode the next event in a thread, so that publishing keeps its pace."""
     iterator = iter(events)
     pending = asyncio.create_task(asyncio.to_thread(next, iterator, None))
     while (event := await pending) is not None:
@@ -174,7 +174,7 @@ async def simulate(
     *,
     start_ms: int = SIMULATED_START_MS,
 ) -> MemoryBroker:
-    """Sessions by id through the whole topology on the memory broker; every record is in the broker returned.
+    """Run sessions, by id, through the whole topology on a memory broker, which is returned with every record.
 
     Raises:
         MediaError: see `message`.
@@ -199,7 +199,7 @@ async def simulate(
 async def pass_time(
     pipeline: Pipeline, clock: ManualClock, until_ms: int | None, *, woken_by: Sequence[Runner] | None = None
 ) -> None:
-    """Move the clock on, stopping wherever an operator wants to be woken; as far as they do if `until_ms` is None.
+    """Advance the clock, stopping whenever an operator wants to be woken; until none does if `until_ms` is None.
 
     `woken_by` are the operators that may ask for it, all where it is None.
     """
@@ -216,7 +216,7 @@ async def pass_time(
 
 
 async def settle(pipeline: Pipeline) -> None:
-    """Step every operator until none has anything to read."""
+    """Step every operator until none has anything left to read."""
     for _ in range(SETTLE_ROUNDS):
         moved = 0
         for runner in pipeline.runners:
@@ -228,7 +228,7 @@ async def settle(pipeline: Pipeline) -> None:
 
 
 def session_events(path: Path, consent: Iterable[str]) -> list[Event] | Iterable[Event]:
-    """A folder or file to its events, with a consent in front where the folder brings none and something is granted."""
+    """The events of a folder or file, preceded by a consent if the folder has none and something is granted."""
     own = path.is_dir() and (path / "consents.jsonl").exists()
     granted = list(consent)
     events = read_session(path)

@@ -25,7 +25,7 @@ PROVISIONAL_BURST = 5
 TICK_EVERY_MS = 20
 MARK_EVERY_MS = 100  # how far apart, in Kafka time, the offsets are from which a partition may be read again
 LATE_RECORDS = "late_records"
-_MANY = 1000
+_PRUNE_ABOVE = 1000
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ class WindowedOperator:
         """
         now_ms = self._context.clock.now_ms()
         outputs: list[Record[Any]] = []
-        if len(self._buckets) > _MANY:
+        if len(self._buckets) > _PRUNE_ABOVE:
             self._buckets = {s: b for s, b in self._buckets.items() if now_ms - b.at_ms < 1000}  # noqa: PLR2004 - 1 s fills it
         for partition, state in self._partitions.items():
             due = state.windows.next_due_ms()

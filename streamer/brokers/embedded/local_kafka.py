@@ -1,7 +1,7 @@
-"""A real Apache Kafka on this machine: settings in, the address of one running broker or several out (DESIGN §6).
+"""Runs Apache Kafka on this machine: one node, or several.
 
-Each JVM has its own session, so Ctrl-C does not reach it before the pipeline has drained, and a watcher on a pipe from
-this process, so it does not outlive it, however this process ends.
+Each JVM runs in a session of its own, so that Ctrl-C does not stop it before the pipeline has drained. A watcher
+process on a pipe from this process kills the JVM when this process ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ STOP_SECONDS = 10
 CHOSEN_PORTS = range(20_000, 32_000)
 REPLICAS = 3  # of every topic, where there are as many nodes
 
-# The shell becomes the JVM; its child reads the pipe. "killed" means that the JVM is gone and its records are kept;
-# "stopped", that all is in order; the end of the pipe, that the parent is gone: then the JVM goes too, and so do the
-# records in a temporary folder.
-_GUARD = """
+# The shell becomes the JVM; its child, the watcher, reads the pipe. After "killed" the JVM is gone, but the work folder
+# is still needed; after "stopped" the watcher exits. At the end of the pipe the parent is gone: the watcher kills the
+# JVM and deletes the work folder.
+_WATCHER = """
 exec 3<&0
 {
-  victim=$$
+  jvm=$$
   while read -r line <&3; do
     [ "$line" = stopped ] && exit
-    victim=
+    jvm=
   done
-  [ -z "$victim" ] || kill -9 "$victim"
+  [ -z "$jvm" ] || kill -9 "$jvm"
   sleep 1
   rm -rf -- "$0"
 } </dev/null >/dev/null 2>&1 &
@@ -93,26 +93,26 @@ num.io.threads=4
 
 
 class LocalKafka:
-    """A running Kafka: one node, or several that can be killed and started again each by itself."""
+    """A running Kafka: one node, or several that can each be killed and started again."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = tuple(nodes)
         self.address = ",".join(node.address for node in nodes)
-        """host:port[,host:port] for any Kafka client."""
+        """The bootstrap servers, host:port[,host:port]."""
 
     @property
     def pid(self) -> int:
-        """The first node's process."""
+        """The process id of the first node's JVM."""
         return self.nodes[0].pid
 
     @property
     def log(self) -> Path:
-        """The first node's warnings."""
+        """The first node's log file."""
         return self.nodes[0].log
 
     def rss_bytes(self) -> int:
-        """The JVMs' resident memory together."""
-        import psutil  # noqa: PLC0415 - only benchmarks ask
+        """The resident memory of all JVMs."""
+        import psutil  # noqa: PLC0415 - only needed here
 
         return sum(int(psutil.Process(node.pid).memory_info().rss) for node in self.nodes if node.runs)
 
@@ -127,31 +127,32 @@ async def local_kafka(
     verification: bool = False,
     progress: Progress | None = None,
 ) -> AsyncIterator[LocalKafka]:
-    """Run brokers on loopback for the duration of the block.
+    """Run Kafka on loopback for the duration of the block.
 
     Args:
         settings: only `cache` is read.
-        port: where the first one listens; 0 takes a free one, as the others do.
-        log_dirs: where the records of a single node are kept; a temporary folder, removed at the end, unless given.
-        nodes: how many; each is broker and controller, topics have min(nodes, 3) replicas and live with one missing.
-        verification: `transaction.partition.verification.enable`; Kafka's default is true, and costs a transaction
-            tens of milliseconds.
-        progress: called on the event loop while jars are downloaded and the brokers start.
+        port: of the first node; 0, like the other nodes, takes a free one.
+        log_dirs: the data folder of a single node; unless given, a temporary folder that is removed at the end.
+        nodes: how many. Each is broker and controller; topics have min(nodes, 3) replicas, and with three nodes or more
+            one may be down.
+        verification: `transaction.partition.verification.enable`; true, Kafka's default, adds tens of milliseconds to a
+            transaction.
+        progress: called on the event loop while jars are downloaded and the nodes start.
 
     Raises:
-        LocalKafkaError: port in use, jars' cache not writable or full, no download, a JVM died; says the way out.
+        LocalKafkaError: port in use, cache not writable or full, no download, a JVM died; the message says what to do.
     """
     if nodes > 1 and log_dirs is not None:
         raise LocalKafkaError("the records of several nodes are not kept: leave log_dirs out, or start one node")
     java, ports = find_java(), _free_ports(port, 2 * nodes)
     cancelled, loop = threading.Event(), asyncio.get_running_loop()
 
-    def tell(what: str, fraction: float | None = None) -> None:
+    def report(what: str, fraction: float | None = None) -> None:
         if progress and not cancelled.is_set():
             loop.call_soon_threadsafe(progress, what, fraction)
 
     try:
-        home = await asyncio.to_thread(install, java, settings.cache.expanduser(), tell, cancelled)
+        home = await asyncio.to_thread(install, java, settings.cache.expanduser(), report, cancelled)
     finally:
         cancelled.set()
     if progress:
@@ -162,12 +163,12 @@ async def local_kafka(
             stack.callback(node.stop)
             node.launch()
         try:
-            everybody = frozenset(range(1, nodes + 1))
-            await asyncio.gather(*(node.ready(everybody) for node in started))
+            all_nodes = frozenset(range(1, nodes + 1))
+            await asyncio.gather(*(node.ready(all_nodes) for node in started))
             yield LocalKafka(started)
         finally:
             for node in started:
-                if nodes > 1:  # nobody keeps their records, and in order they would wait for one another
+                if nodes > 1:  # their records are not kept, and with SIGTERM they would wait for one another
                     node.kill()
                 await asyncio.shield(asyncio.to_thread(node.stop))
 
@@ -175,7 +176,7 @@ async def local_kafka(
 def _node(
     i: int, java: Path, home: Path, work: Path, ports: Sequence[int], log_dirs: Path | None, verification: bool
 ) -> Node:
-    """The i-th node's folder and files, and how it is started; `ports` are of all brokers, then all controllers."""
+    """Prepare the i-th node's folder and files; `ports` are those of all brokers, then those of all controllers."""
     nodes = len(ports) // 2
     folder = work if nodes == 1 else work / f"node-{i + 1}"
     folder.mkdir(exist_ok=True)
@@ -196,14 +197,14 @@ def _node(
 
 
 class Node:
-    """One JVM, from its launch to its last breath, and again; `stop` and `kill` are idempotent.
+    """One JVM, which can be started again after `kill`; `stop` and `kill` are idempotent.
 
     Args:
         number: its node.id.
-        command: what runs it.
-        work: the temporary folder that goes with its parent.
-        port: where it listens.
-        log: where its warnings go.
+        command: the JVM's command line.
+        work: the temporary folder of all nodes, deleted when this process ends.
+        port: of its broker.
+        log: the file for its output.
     """
 
     def __init__(self, number: int, command: Sequence[str], work: Path, port: int, log: Path) -> None:
@@ -213,7 +214,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """The JVM's process."""
+        """The JVM's process id, 0 before `launch`."""
         return self._process.pid if self._process else 0
 
     @property
@@ -222,47 +223,47 @@ class Node:
         return self._process is not None and self._process.poll() is None
 
     def launch(self) -> None:
-        """Start the JVM, and its watcher."""
+        """Start the JVM and its watcher, without waiting for the broker."""
         before = self._process
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell expansion of it
-                ["/bin/sh", "-c", _GUARD, str(self._work), *self._command],
+                ["/bin/sh", "-c", _WATCHER, str(self._work), *self._command],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         if before:
-            _say(before, "stopped")
+            _notify_watcher(before, "stopped")
 
     async def start(self) -> None:
-        """Start it again where it was killed, on the records it had; returns once it takes part.
+        """Start the node again after `kill`, with the records it had; returns when the broker is registered.
 
         Raises:
-            LocalKafkaError: the JVM died, or did not answer; its last words.
+            LocalKafkaError: the JVM died or did not answer; the message contains the end of its log.
         """
         if not self.runs:
             self.launch()
         await self.ready(frozenset((self._number,)))
 
     async def ready(self, members: frozenset[int]) -> None:
-        """Wait until the broker answers and counts these nodes, itself included, among the living."""
+        """Wait until this node's broker answers and counts the nodes `members` as alive."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                while not await _living(self._port) >= members:
+                while not await _alive_nodes(self._port) >= members:
                     if not self.runs:
-                        raise LocalKafkaError(self._obituary())
+                        raise LocalKafkaError(self._exit_message())
                     await asyncio.sleep(0.02)
         except TimeoutError:
             seconds = f"Kafka did not answer within {START_SECONDS} s of its start"
-            raise LocalKafkaError(f"{seconds}; its last words:\n{self._last_words()}") from None
+            raise LocalKafkaError(f"{seconds}; its last words:\n{self._log_tail()}") from None
 
     def kill(self) -> None:
-        """SIGKILL; its records stay for `start`."""
+        """Send SIGKILL; the records are kept for `start`."""
         if self._process and self.runs:
             self._process.kill()
             self._process.wait()
-            _say(self._process, "killed")
+            _notify_watcher(self._process, "killed")
 
     def stop(self) -> None:
-        """SIGTERM, a wait, SIGKILL; then tell the watcher that all is in order."""
+        """Send SIGTERM, after STOP_SECONDS SIGKILL, and let the watcher exit."""
         if self._process and self.runs:
             self._process.terminate()
             try:
@@ -271,23 +272,23 @@ class Node:
                 self._process.kill()
                 self._process.wait()
         if self._process and self._process.stdin and not self._process.stdin.closed:
-            _say(self._process, "stopped")
+            _notify_watcher(self._process, "stopped")
 
-    def _obituary(self) -> str:
-        words = self._last_words()
-        if "Address already in use" in words:
+    def _exit_message(self) -> str:
+        tail = self._log_tail()
+        if "Address already in use" in tail:
             return f"port {self._port} or its controller's was taken while Kafka started on it; start again"
         code = self._process.returncode if self._process else None
-        return f"Kafka ended with code {code} while starting; its last words:\n{words}"
+        return f"Kafka ended with code {code} while starting; its last words:\n{tail}"
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
-        telling = [line for line in lines if line.strip() and not line.startswith(("\t", " "))]
-        return "\n".join(f"  {line[:300]}" for line in telling[-8:]) or "  (none)"
+        messages = [line for line in lines if line.strip() and not line.startswith(("\t", " "))]
+        return "\n".join(f"  {line[:300]}" for line in messages[-8:]) or "  (none)"
 
 
-def _say(process: subprocess.Popen[bytes], word: str) -> None:
-    """A word to a JVM's watcher; after "stopped" it is gone."""
+def _notify_watcher(process: subprocess.Popen[bytes], word: str) -> None:
+    """Send "killed" or "stopped" to a JVM's watcher, see `_WATCHER`."""
     if process.stdin is None:
         return
     try:
@@ -300,9 +301,9 @@ def _say(process: subprocess.Popen[bytes], word: str) -> None:
 
 
 def _format(home: Path, data: Path, node: int, cluster: Path) -> None:
-    """Make a folder one that Kafka takes, as its StorageTool would; one that has been formatted stays as it is.
+    """Format a data folder as Kafka's StorageTool does, unless it is formatted.
 
-    The file `cluster` holds the name that all nodes share.
+    The file `cluster` contains the cluster id that all nodes share.
     """
     meta = data / "meta.properties"
     try:
@@ -330,10 +331,10 @@ def _work_folder() -> Iterator[Path]:
 
 
 def _free_ports(first: int, count: int) -> list[int]:
-    """That many free ports; the first is the one given, unless that is 0.
+    """Return `count` free ports; the first is `first`, unless that is 0.
 
-    Chosen ones lie below those that systems give to outgoing connections: none is taken so while a node starts or is
-    down.
+    They are below the ports that operating systems give to outgoing connections, which could take one while its node
+    starts or is down.
     """
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -351,8 +352,8 @@ def _free_ports(first: int, count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-async def _living(port: int) -> frozenset[int]:
-    """The nodes that a broker counts as alive, by a Metadata request (key 3, version 0); empty where nobody answers."""
+async def _alive_nodes(port: int) -> frozenset[int]:
+    """The nodes that a broker counts as alive, by a Metadata request (key 3, version 0); empty without an answer."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection(HOST, port)

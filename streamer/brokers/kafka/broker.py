@@ -102,7 +102,7 @@ class KafkaBroker:
         if missing:
             await self._create(missing)
             existing = await self._topics(until=frozenset(spec.name for spec in topics))
-            await self.committed("nobody", TopicPartition(missing[0].name, 0))  # makes a new Kafka create its group coordinator
+            await self.committed("nobody", TopicPartition(missing[0].name, 0))  # so that a new Kafka sets up its groups
         configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
         differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
         if differences:
@@ -162,7 +162,7 @@ class KafkaBroker:
         except errors.UnknownTopicOrPartitionError:
             raise TopicMismatchError(f"no such topic at {self.address}; create it, or check its name") from None
         except errors.KafkaError as error:
-            if error.retriable or type(error) is errors.KafkaError:  # aiokafka raises the latter for anything unexpected
+            if error.retriable or type(error) is errors.KafkaError:  # aiokafka raises the latter for the unexpected
                 raise self._unreachable(error) from None
             raise StreamerError(f"Kafka at {self.address}: {type(error).__name__}") from None
 
@@ -193,7 +193,7 @@ class KafkaBroker:
                         await asyncio.sleep(0.02)
 
     async def _topics(self, until: frozenset[str] = frozenset()) -> Mapping[str, int]:
-        """Every topic's number of partitions, as soon as all brokers that answer know the leaders of the topics `until`."""
+        """Every topic's number of partitions, once all brokers that answer know the leaders of the topics `until`."""
 
         async def send(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
             described = [t for t in await admin.describe_topics() if not t["error_code"]]

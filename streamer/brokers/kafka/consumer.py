@@ -75,7 +75,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         try:
             async with self._broker.answer_within(JOIN_SECONDS):
                 await consumer.start()
-            if self._group is None:
+            if not self._group:
                 await self._callbacks.assigned(self.assignment())
                 self._callbacks.raise_error()
         except BaseException:
@@ -220,7 +220,7 @@ async def read_around_undecodable(
 
 
 async def drop(consumer: AIOKafkaConsumer) -> None:
-    """End what aiokafka's `stop` leaves running when its broker does not answer, and what would rejoin later."""
+    """End what aiokafka's `stop` leaves running when its broker does not answer; it would rejoin the group later."""
     coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - no public way without a request
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     tasks = {task for name in names if (task := getattr(coordinator, name, None)) is not None}

@@ -8,7 +8,7 @@ import sys
 
 from streamer.cli.arguments import add_topology
 from streamer.cli.terminal import kafka, read_settings, say, to_json
-from streamer.compliance.audit import KINDS, Wanted, read_entries, readable
+from streamer.compliance.audit import KINDS, AuditQuery, read_entries, readable
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was decided, oldest first."""
-    wanted = Wanted(args.session, args.user, args.kind)
-    return asyncio.run(_audit(load_topology(args.topology), read_settings(), wanted, args.json))
+    query = AuditQuery(args.session, args.user, args.kind)
+    return asyncio.run(_audit(load_topology(args.topology), read_settings(), query, args.json))
 
 
-async def _audit(topology: Topology, settings: Settings, wanted: Wanted, as_json: bool) -> int:
+async def _audit(topology: Topology, settings: Settings, query: AuditQuery, as_json: bool) -> int:
     async with kafka(settings, own=False) as joined:
-        entries = await read_entries(joined, topology, wanted)
+        entries = await read_entries(joined, topology, query)
     for entry in entries:
         sys.stdout.write(f"{to_json(entry)}\n" if as_json else readable(entry))
     if not entries:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from streamer.cli.arguments import add_topology
 from streamer.cli.terminal import kafka, read_settings, say
-from streamer.compliance.forget import Forgotten, Found, Held, find, find_recordings, forget
-from streamer.compliance.retention import COMPACTION, Kept
+from streamer.compliance.forget import Forgotten, Found, Holdings, find, find_recordings, forget
+from streamer.compliance.retention import COMPACTION, TopicRetention
 from streamer.errors import ConfigurationError, Problem
 from streamer.event_time import Duration, SystemClock, utc_text
 from streamer.settings import Settings
@@ -44,59 +44,59 @@ async def _forget(topology: Topology, settings: Settings, who: str, folder: Path
         if not found.sessions:
             say(f"nothing is held of a user or session {who}: there is nothing to forget (ids are compared exactly)")
             return 0
-        for line in _plan(found, recordings):
+        for line in _plan_lines(found, recordings):
             say(line)
-        if not yes and not await asyncio.to_thread(_agreed):
+        if not yes and not await asyncio.to_thread(_confirmed):
             say("nothing was erased")
             return 0
         done = await forget(joined, topology, found, recordings, SystemClock())
-    sys.stdout.writelines(f"{line}\n" for line in _told(done))
+    sys.stdout.writelines(f"{line}\n" for line in _result_lines(done))
     return 0
 
 
-def _agreed() -> bool:
+def _confirmed() -> bool:
     sys.stderr.write("Erase? This can't be undone. [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _plan(found: Found, recordings: list[Path]) -> Iterator[str]:
+def _plan_lines(found: Found, recordings: list[Path]) -> Iterator[str]:
     sessions = ", ".join(sorted(found.sessions))
     yield f"sessions: {sessions}"
-    for name, held in found.held.items():
-        yield f"  {name}: {_count(held.records)}"
+    for name, holdings in found.holdings.items():
+        yield f"  {name}: {_count(holdings.records)}"
     if recordings:
         yield f"recordings to look through: {len(recordings)}"
 
 
-def _told(done: Forgotten) -> Iterator[str]:
+def _result_lines(done: Forgotten) -> Iterator[str]:
     for name, count in done.deleted.items():
         yield f"erased from {name}: {_count(count, 'key')}"
     for path, count in done.recordings.items():
         yield f"erased from {path}: {_count(count)}"
     if not done.deleted and not done.recordings:
         yield "nothing was left to erase"
-    left = {name: held for name, held in done.left.items() if held.records}
+    left = {name: holdings for name, holdings in done.left.items() if holdings.records}
     if not left:
         yield "nothing else is held of these sessions"
         return
     yield "what this can't reach before Kafka drops it:"
-    for name, held in left.items():
-        yield f"  {name}: {_count(held.records)}, {_until(held, done.kept[name])}"
+    for name, holdings in left.items():
+        yield f"  {name}: {_count(holdings.records)}, {_until(holdings, done.retention[name])}"
     if "audit" in left:
         yield "the audit's entries name the session, never the user"
-    if any(done.kept[name].compacted_ms is not None for name in left):
+    if any(done.retention[name].compacted_ms is not None for name in left):
         yield "for a compacted topic, run this again later: its deletion is the later record that Kafka waits for"
 
 
-def _until(held: Held, kept: Kept) -> str:
-    if kept.compacted_ms is not None:
-        if kept.compacted_ms < 0:
+def _until(holdings: Holdings, retention: TopicRetention) -> str:
+    if retention.compacted_ms is not None:
+        if retention.compacted_ms < 0:
             return f"replaced, for ever: set {COMPACTION} on this topic"
-        return f"replaced, until {Duration(kept.compacted_ms)} have passed and one later record has come"
-    if kept.longest_ms is None:
+        return f"replaced, until {Duration(retention.compacted_ms)} have passed and one later record has come"
+    if retention.longest_ms is None:
         return "for ever: set retention.ms on this topic"
-    return f"until {utc_text(held.newest_ms + kept.longest_ms)} at the latest"
+    return f"until {utc_text(holdings.newest_ms + retention.longest_ms)} at the latest"
 
 
 def _count(n: int, of: str = "record") -> str:

@@ -11,7 +11,7 @@ from streamer.cli.terminal import counted, kafka, on_stop_signals, read_settings
 from streamer.errors import ConfigurationError, Problem
 from streamer.event_time import SystemClock
 from streamer.recordings import recorder
-from streamer.recordings.recorder import Wanted
+from streamer.recordings.recorder import RecordingRequest
 from streamer.recordings.recording import SUFFIX, RecordingWriter, header_of
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     topology, settings = load_topology(args.topology), read_settings()
     now_ms = SystemClock().now_ms()
     since_ms = 0 if args.beginning or (args.until_now and args.since is None) else None
-    wanted = Wanted(
+    wanted = RecordingRequest(
         recorder.topics_to_record(topology, args.topics, args.with_media),
         since_ms if args.since is None else now_ms - int(args.since),
         args.until_now,
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return asyncio.run(_record(args.out, wanted, topology, settings))
 
 
-async def _record(out: Path, wanted: Wanted, topology: Topology, settings: Settings) -> int:
+async def _record(out: Path, wanted: RecordingRequest, topology: Topology, settings: Settings) -> int:
     async with kafka(settings, own=False) as joined:
         stop = asyncio.Event()
         on_stop_signals(stop.set)

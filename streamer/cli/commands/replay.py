@@ -12,7 +12,7 @@ from streamer.cli.arguments import default_topology
 from streamer.cli.terminal import count_until_stopped, counted, kafka, read_settings, say, to_json, write_text
 from streamer.errors import ConfigurationError, Problem
 from streamer.payloads import TICK_HEADER, decode
-from streamer.recordings.batch_replay import fold
+from streamer.recordings.batch_replay import batch_replay
 from streamer.recordings.recording import SUFFIX, Recording
 from streamer.recordings.replay import replay_live, replay_recording, session_events, simulate
 from streamer.settings import Settings
@@ -109,33 +109,34 @@ def _replay_recording(args: argparse.Namespace, topology: Topology | None) -> in
     if topology is not None:
         if topology.source.read_text(encoding="utf-8") != recording.header.topology:
             say(f"with {topology.source}, which is not the topology it was recorded with: finals may differ")
-        return asyncio.run(_fold(recording, topology, settings, args))
+        return asyncio.run(_batch_replay(recording, topology, settings, args))
     with tempfile.TemporaryDirectory() as folder:  # what is computed follows from the topology that stood then
         path = Path(folder) / f"topology of {recording.path.name}"
         path.write_text(recording.header.topology, encoding="utf-8")
-        return asyncio.run(_fold(recording, load_topology(path), settings, args))
+        return asyncio.run(_batch_replay(recording, load_topology(path), settings, args))
 
 
-async def _fold(recording: Recording, topology: Topology, settings: Settings, args: argparse.Namespace) -> int:
-    folded = await fold(recording, topology, settings, only=args.only, finish=args.finish)
-    for note in [recording.told(), *folded.notes]:
+async def _batch_replay(recording: Recording, topology: Topology, settings: Settings, args: argparse.Namespace) -> int:
+    replayed = await batch_replay(recording, topology, settings, only=args.only, finish=args.finish)
+    for note in [recording.warning(), *replayed.notes]:
         if note is not None:
             say(note)
     counts = {}
-    for name in folded.outputs:
-        payload, stored = topology.topics[name].type, folded.broker.messages(name)
+    for name in replayed.outputs:
+        payload, stored = topology.topics[name].type, replayed.broker.messages(name)
         lines = [to_json(decode(m.value, payload)) for m in stored if TICK_HEADER not in dict(m.headers)]
         counts[name] = len(lines)
         text = "".join(f"{line}\n" for line in lines)
         if args.out is not None:
             await asyncio.to_thread(write_text, args.out / f"{name}.jsonl", text)
-        elif name in folded.finals:
+        elif name in replayed.finals:
             sys.stdout.write(text)
     where = f", in {args.out}" if args.out is not None else ""
-    say(f"folded {folded.restored} records with {', '.join(folded.operators)}: {counted(counts) or 'nothing'}{where}")
-    if sum(folded.after.values()):
-        say(f"the last {counted(folded.after)} closed after the end of the recording, as if nothing more had come")
-    elif folded.still_open and not args.finish:
+    written = counted(counts) or "nothing"
+    say(f"folded {replayed.restored} records with {', '.join(replayed.operators)}: {written}{where}")
+    if sum(replayed.after.values()):
+        say(f"the last {counted(replayed.after)} closed after the end of the recording, as if nothing more had come")
+    elif replayed.still_open and not args.finish:
         say("windows were open when the recording ended: --finish closes them as if nothing more had come")
     return 0
 
@@ -145,7 +146,7 @@ async def _publish(recording: Recording, session: str | None, topology: Topology
         await joined.ensure_topics(topology.topic_specs())
         published = replay_recording(recording, topology, joined, session)
         counts, code = await count_until_stopped([m.topic for m in messages] async for messages in published)
-        if told := recording.told():
-            say(told)
+        if warning := recording.warning():
+            say(warning)
         say(f"published of {recording.path}: {counted(counts)}")
     return code

@@ -1,4 +1,4 @@
-"""Steps of the broker tests: what to send, how to read it."""
+"""Steps of the broker tests: sending, reading, polling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.broker import Broker, Consumer, Message, Outgoing, TransactionalPr
 
 PARTITIONS = 4
 PATIENCE_MS = 10_000
-QUIET_MS = 300  # how long nothing must come to call it nothing
+QUIET_MS = 300  # a poll without records for so long counts as the end
 
 MakeBroker = Callable[[], Broker]
 Send = Callable[[Sequence[Outgoing]], Awaitable[None]]
@@ -31,7 +31,7 @@ async def read(consumer: Consumer, count: int) -> list[Message]:
 
 
 async def polled(*consumers: Consumer, until: Callable[[], bool]) -> None:
-    """Keep all members polling until something holds."""
+    """Poll all consumers until `until` is true, so that they take part in rebalances."""
     async with asyncio.timeout(PATIENCE_MS / 1000):
         while not until():
             for consumer in consumers:
@@ -41,7 +41,7 @@ async def polled(*consumers: Consumer, until: Callable[[], bool]) -> None:
 def outgoing(
     topic: str, values: Sequence[bytes], key: bytes | None = b"s", partition: int | None = None
 ) -> list[Outgoing]:
-    """One record for each value, of one session unless told."""
+    """One record for each value, all with the same key."""
     return [Outgoing(topic, key, value, partition=partition) for value in values]
 
 
@@ -49,11 +49,11 @@ NO_TEXT = "not-utf-8"
 
 
 def damage_header_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on a header NO_TEXT leaves as a careless client may send it: no UTF-8, under a valid checksum."""
-    whole = MessageBatch.get_data_buffer
+    """Make clients send the header name NO_TEXT as bytes that are not UTF-8, with a valid checksum."""
+    original = MessageBatch.get_data_buffer
 
     def damaged(batch: MessageBatch) -> bytes:
-        data = bytearray(whole(batch)).replace(NO_TEXT.encode(), b"\xff" * len(NO_TEXT))
+        data = bytearray(original(batch)).replace(NO_TEXT.encode(), b"\xff" * len(NO_TEXT))
         struct.pack_into(">I", data, 17, calc_crc32c(bytes(data[21:])))
         return bytes(data)
 

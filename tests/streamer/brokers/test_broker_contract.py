@@ -1,6 +1,6 @@
-"""What the runtime relies on in a broker, held against Kafka and its in-memory twin: records, topics, ends.
+"""The records, topics and positions of the broker contract, on Kafka and in memory.
 
-Groups and commits follow in test_broker_groups.py; the fixtures, which choose the broker, stand in conftest.py.
+The fixtures, which choose the broker, are in tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def test_a_key_goes_where_kafkas_java_client_sends_it(
     assert (await read(reader, 1))[0].partition == (murmur2 & 0x7FFFFFFF) % PARTITIONS
 
 
-async def test_any_key_goes_where_partition_for_says(topic: str, send: Send, reader: Consumer) -> None:
+async def test_any_key_goes_to_the_partition_of_partition_for(topic: str, send: Send, reader: Consumer) -> None:
     keys = [bytes(range(n)) for n in range(33)] + [f"session-{n}".encode() for n in range(67)]
     await send([Outgoing(topic, key, b"x") for key in keys])
     found = {m.key: m.partition for m in await read(reader, 100)}
@@ -177,11 +177,11 @@ async def test_a_reader_may_begin_at_the_end(broker: Broker, topic: str, send: S
 
 async def test_seek_goes_back_and_forth(topic: str, send: Send, reader: Consumer) -> None:
     await send(outgoing(topic, [b"%d" % n for n in range(10)], partition=1))
-    place = TopicPartition(topic, 1)
+    partition = TopicPartition(topic, 1)
     await read(reader, 10)
-    reader.seek(place, 4)
+    reader.seek(partition, 4)
     assert [m.offset for m in await read(reader, 6)] == [4, 5, 6, 7, 8, 9]
-    reader.seek(place, 9)
+    reader.seek(partition, 9)
     assert [m.offset for m in await read(reader, 1)] == [9]
 
 
@@ -192,11 +192,11 @@ async def test_seek_of_a_partition_that_is_not_assigned_is_refused(reader: Consu
 
 async def test_position_follows_what_was_read(topic: str, send: Send, reader: Consumer) -> None:
     await send(outgoing(topic, [b"a", b"b", b"c"], partition=1))
-    place = TopicPartition(topic, 1)
+    partition = TopicPartition(topic, 1)
     await read(reader, 2)
-    assert reader.position(place) == 2
-    reader.seek(place, 0)
-    assert reader.position(place) == 0
+    assert reader.position(partition) == 2
+    reader.seek(partition, 0)
+    assert reader.position(partition) == 0
     assert reader.position(TopicPartition(topic, 77)) is None
 
 
@@ -212,7 +212,7 @@ async def test_a_reader_can_tell_that_it_has_read_everything(topic: str, send: S
     await polled(reader, until=lambda: all(reader.position(p) == end for p, end in ends.items()))
 
 
-async def test_what_was_not_started_or_was_stopped_refuses_work(broker: Broker, topic: str) -> None:
+async def test_a_client_that_was_not_started_or_was_stopped_refuses_work(broker: Broker, topic: str) -> None:
     consumer, producer = broker.consumer([topic], group=None), broker.producer()
     for _ in range(2):
         with pytest.raises(StreamerError, match="not been started, or was stopped"):
@@ -247,8 +247,8 @@ async def test_topics_that_differ_are_refused_all_at_once_by_name(broker: Broker
     wanted = [TopicSpec(topic, PARTITIONS + 1), TopicSpec(table, 2), TopicSpec(f"{topic}-new", 1)]
     with pytest.raises(TopicMismatchError) as refused:
         await broker.ensure_topics(wanted)
-    told = str(refused.value)
-    assert f"{topic} has {PARTITIONS} partitions, not {PARTITIONS + 1}" in told
-    assert f"{table} has " in told
-    assert "compact" in told
-    assert f"{topic}-new" not in told
+    message = str(refused.value)
+    assert f"{topic} has {PARTITIONS} partitions, not {PARTITIONS + 1}" in message
+    assert f"{table} has " in message
+    assert "compact" in message
+    assert f"{topic}-new" not in message

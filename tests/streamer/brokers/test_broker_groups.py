@@ -1,4 +1,4 @@
-"""What the runtime relies on in consumer groups, held against Kafka and its in-memory twin."""
+"""The consumer groups of the broker contract, on Kafka and in memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.streamer.brokers.broker_steps import PARTITIONS, PATIENCE_MS, QUIET_M
 async def test_a_commit_comes_back_with_its_metadata(broker: Broker, topic: str, unique: str) -> None:
     consumer = broker.consumer([topic], group=unique)
     await consumer.start()
-    places = {TopicPartition(topic, 1): Committed(7, '{"T": 12, "ä": 1}'), TopicPartition(topic, 2): Committed(3)}
+    offsets = {TopicPartition(topic, 1): Committed(7, '{"T": 12, "ä": 1}'), TopicPartition(topic, 2): Committed(3)}
     assert await consumer.committed(TopicPartition(topic, 1)) is None
-    await consumer.commit(places)
-    for place, committed in places.items():
-        assert await consumer.committed(place) == committed
+    await consumer.commit(offsets)
+    for partition, committed in offsets.items():
+        assert await consumer.committed(partition) == committed
     assert await consumer.committed(TopicPartition(topic, 0)) is None
     await consumer.stop()
 
@@ -88,7 +88,7 @@ async def test_two_members_share_the_partitions_and_one_left_alone_takes_all(
 
 async def test_topics_of_one_application_are_divided_alike(broker: Broker, unique: str) -> None:
     topics = [f"{unique}-one", f"{unique}-two"]
-    await broker.ensure_topics([TopicSpec(name, 3) for name in topics])  # of an even number, a round would do as well
+    await broker.ensure_topics([TopicSpec(name, 3) for name in topics])  # with an even number round robin does the same
     first, second = (broker.consumer(topics, group=unique) for _ in range(2))
     await first.start()
     starting = asyncio.create_task(second.start())
@@ -109,7 +109,7 @@ async def test_callbacks_come_before_the_first_record_and_may_seek(
     async def on_assigned(partitions: frozenset[TopicPartition]) -> None:
         happened.append(f"assigned {len(partitions)}")
         assert await consumer.committed(TopicPartition(topic, 0)) is None
-        await asyncio.sleep(0.3)  # long enough for a fetch, were it allowed
+        await asyncio.sleep(0.3)  # long enough for a fetch, if there were one
         consumer.seek(TopicPartition(topic, 0), 8)
         happened.append("ready")
 

@@ -1,4 +1,4 @@
-"""Kafka's own corners: nobody there, a broker that goes away and comes back, rights, TLS, and what the log may say."""
+"""What only the Kafka broker has: unreachable brokers, outages, credentials, static members, and the client log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def deaf_port() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never answers."""
     with closing(socket.socket()) as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
@@ -49,26 +49,26 @@ def deaf_port() -> Iterator[int]:
 
 
 async def refusals(broker: KafkaBroker) -> list[BrokerUnreachableError]:
-    """What each way to begin raises where nobody is."""
+    """The error that each first request raises where no broker is."""
     found = []
-    for beginning in (
+    for request in (
         broker.ensure_topics([TopicSpec("t", 1)]),
         broker.consumer(["t"], group="g").start(),
         broker.producer().start(),
     ):
         with pytest.raises(BrokerUnreachableError) as refused:
-            await beginning
+            await request
         found.append(refused.value)
     await broker.close()
     return found
 
 
-async def test_nobody_at_the_address_is_said_at_once_with_the_address_and_the_way_out(free_port: int) -> None:
+async def test_an_address_without_a_broker_is_refused_at_once_with_the_address_and_the_setting(free_port: int) -> None:
     clock = SystemClock()
     start_ms = clock.perf_ms()
-    told = await refusals(KafkaBroker(load_settings(brokers=f"127.0.0.1:{free_port}")))
+    errors = await refusals(KafkaBroker(load_settings(brokers=f"127.0.0.1:{free_port}")))
     assert clock.perf_ms() - start_ms < 3000
-    for error in told:
+    for error in errors:
         assert f"127.0.0.1:{free_port}" in str(error)
         assert "STREAMER_BROKERS" in str(error)
         assert error.exit_code == 69
@@ -124,7 +124,7 @@ async def test_a_topic_with_the_producers_timestamps_is_refused(
 
 
 @pytest.mark.kafka
-async def test_two_processes_may_ensure_the_same_topics_at_once(
+async def test_two_processes_can_ensure_the_same_topics_at_once(
     real: KafkaBroker, kafka: LocalKafka, unique: str
 ) -> None:
     other = KafkaBroker(load_settings(), kafka.address)
@@ -169,11 +169,11 @@ async def test_a_named_worker_that_restarts_gets_its_partitions_back_and_nobody_
         starting = asyncio.create_task(bystander.start())
         await polled(before, until=starting.done)
         await polled(before, bystander, until=lambda: len(before.assignment()) == len(bystander.assignment()) == 2)
-        held = before.assignment()
+        owned = before.assignment()
         await before.stop()
         await after.start()
-        assert after.assignment() == held
-        await after.commit({p: Committed(2) for p in held})
+        assert after.assignment() == owned
+        await after.commit({p: Committed(2) for p in owned})
         assert revoked == []
 
 
@@ -192,18 +192,18 @@ async def test_a_broker_that_goes_away_and_comes_back_is_found_again(
         await consumer.start()
         await producer.send(outgoing(unique, [b"before"]))
         (message,) = await read(consumer, 1)
-        place = TopicPartition(unique, message.partition)
-        await consumer.commit({place: Committed(1, "kept")})
+        partition = TopicPartition(unique, message.partition)
+        await consumer.commit({partition: Committed(1, "kept")})
     caplog.clear()
     assert list(await consumer.poll(10, 1000)) == []
     with pytest.raises(BrokerUnreachableError, match=f"127.0.0.1:{port}"):
         await producer.send(outgoing(unique, [b"lost"]))
     with pytest.raises(BrokerUnreachableError, match=f"127.0.0.1:{port}"):
-        await consumer.commit({place: Committed(2)})
+        await consumer.commit({partition: Committed(2)})
     lines = [r for r in caplog.records if r.name.startswith("aiokafka")]
     assert len(lines) < 40, "an outage is not one line for each attempt"
     async with local_kafka(settings, port=port, log_dirs=records):
-        assert await consumer.committed(place) == Committed(1, "kept")
+        assert await consumer.committed(partition) == Committed(1, "kept")
         await producer.send(outgoing(unique, [b"after"]))
         while (await read(consumer, 1))[0].value != b"after":
             pass
@@ -233,7 +233,7 @@ async def test_a_record_whose_headers_name_is_no_text_is_handed_out_empty_and_it
 
 
 @pytest.mark.kafka
-async def test_an_owner_that_is_fenced_between_two_records_of_one_send_is_told_so(
+async def test_an_owner_that_is_fenced_between_two_records_of_one_send_gets_a_fenced_error(
     real: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await real.ensure_topics([TopicSpec(unique, 1)])

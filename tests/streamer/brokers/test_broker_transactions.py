@@ -1,7 +1,7 @@
-"""What the runtime relies on in transactions, held against Kafka and its in-memory twin.
+"""The transactions of the broker contract, on Kafka and in memory.
 
-A commit or an abort is decided when it returns; its markers are written, so readers and the group's places show it, a
-moment later. The same owner's next transaction waits for that moment, and so does who starts with the same id.
+A commit or an abort is final when it returns; its control records follow a moment later, and only then do readers and
+the group's committed offsets show it. The next transaction waits for them, and so does the next owner of the same id.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from streamer.errors import FencedError, PayloadError, StreamerError, TopicMisma
 from tests.streamer.brokers.broker_steps import PARTITIONS, PATIENCE_MS, QUIET_MS, Own, Send, outgoing, polled, read
 
 
-async def place_of(broker: Broker, topic: str, partition: int = 0) -> Committed | None:
-    """The place that the group of the test has now."""
+async def committed_offset(broker: Broker, topic: str, partition: int = 0) -> Committed | None:
+    """The committed offset of the test's group."""
     return await broker.consumer([topic], group=topic).committed(TopicPartition(topic, partition))
 
 
-async def stands(broker: Broker, topic: str, place: Committed, partition: int = 0) -> None:
-    """Wait until the group has a place, or fail."""
+async def wait_for_commit(broker: Broker, topic: str, expected: Committed, partition: int = 0) -> None:
+    """Wait until the group's committed offset is the expected one, or fail."""
     async with asyncio.timeout(PATIENCE_MS / 1000):
-        while await place_of(broker, topic, partition) != place:  # noqa: ASYNC110 - a place can only be asked for
+        while await committed_offset(broker, topic, partition) != expected:  # noqa: ASYNC110 - brokers send no events
             await asyncio.sleep(0.01)
 
 
-def at(topic: str, place: Committed, partition: int = 0) -> dict[TopicPartition, Committed]:
-    return {TopicPartition(topic, partition): place}
+def at(topic: str, committed: Committed, partition: int = 0) -> dict[TopicPartition, Committed]:
+    return {TopicPartition(topic, partition): committed}
 
 
 async def test_an_open_transaction_hides_its_records_and_those_behind_but_none_before(
@@ -45,20 +45,20 @@ async def test_an_open_transaction_hides_its_records_and_those_behind_but_none_b
     assert [m.value for m in await read(reader, 3)] == [b"open", b"open too", b"behind"]
 
 
-async def test_a_commit_shows_all_records_and_stores_the_places_with_their_metadata(
+async def test_a_commit_makes_all_records_visible_and_stores_the_offsets_with_their_metadata(
     broker: Broker, topic: str, owner: TransactionalProducer, reader: Consumer
 ) -> None:
     await owner.send(outgoing(topic, [b"a", b"b"], partition=1))
     await owner.send(outgoing(topic, [b"c"], partition=1))
-    assert await place_of(broker, topic) is None
+    assert await committed_offset(broker, topic) is None
     await owner.commit(at(topic, Committed(7, '{"T": 12, "ä": 1}')) | at(topic, Committed(3), 2))
     assert [m.value for m in await read(reader, 3)] == [b"a", b"b", b"c"]
-    await stands(broker, topic, Committed(7, '{"T": 12, "ä": 1}'))
-    await stands(broker, topic, Committed(3), 2)
-    assert await place_of(broker, topic, 1) is None
+    await wait_for_commit(broker, topic, Committed(7, '{"T": 12, "ä": 1}'))
+    await wait_for_commit(broker, topic, Committed(3), 2)
+    assert await committed_offset(broker, topic, 1) is None
 
 
-async def test_an_abort_shows_nothing_leaves_the_places_and_what_comes_after_it_is_read(
+async def test_an_abort_discards_records_leaves_the_offsets_and_later_records_are_read(
     broker: Broker, topic: str, owner: TransactionalProducer, reader: Consumer
 ) -> None:
     await owner.send(outgoing(topic, [b"kept"], partition=0))
@@ -68,10 +68,10 @@ async def test_an_abort_shows_nothing_leaves_the_places_and_what_comes_after_it_
     await owner.send(outgoing(topic, [b"after"], partition=0))
     await owner.commit({})
     assert [m.value for m in await read(reader, 2)] == [b"kept", b"after"]
-    await stands(broker, topic, Committed(1))
+    await wait_for_commit(broker, topic, Committed(1))
 
 
-async def test_an_abort_shows_what_waited_behind_it(
+async def test_an_abort_makes_the_records_behind_it_visible(
     topic: str, send: Send, owner: TransactionalProducer, reader: Consumer
 ) -> None:
     await owner.send(outgoing(topic, [b"dropped"], partition=0))
@@ -103,17 +103,17 @@ async def test_a_fenced_owner_can_do_nothing_and_what_it_had_open_is_dropped(
     await second.send(outgoing(topic, [b"second's"], partition=0))
     await second.commit(at(topic, Committed(2, "second")))
     assert [m.value for m in await read(reader, 2)] == [b"first's", b"second's"]
-    await stands(broker, topic, Committed(2, "second"))
+    await wait_for_commit(broker, topic, Committed(2, "second"))
 
 
-async def test_a_fenced_owner_cannot_begin_again_or_commit_a_place(broker: Broker, topic: str, own: Own) -> None:
+async def test_a_fenced_owner_cannot_begin_again_or_commit_an_offset(broker: Broker, topic: str, own: Own) -> None:
     first, second = await own("one"), await own("one")
     with pytest.raises(FencedError):
         await first.commit(at(topic, Committed(9, "never")))
     with pytest.raises(FencedError):
         await first.send(outgoing(topic, [b"never"]))
     await second.commit(at(topic, Committed(1)))
-    await stands(broker, topic, Committed(1))
+    await wait_for_commit(broker, topic, Committed(1))
 
 
 async def test_a_fenced_owner_that_stops_leaves_what_its_successor_has_open(
@@ -142,21 +142,21 @@ async def test_an_owner_that_was_fenced_can_stop_and_start_anew(topic: str, own:
     assert [m.value for m in await read(reader, 1)] == [b"again"]
 
 
-async def test_a_new_owner_finds_the_last_place_as_soon_as_it_has_started(
+async def test_a_new_owner_finds_the_last_offset_as_soon_as_it_has_started(
     broker: Broker, topic: str, own: Own, send: Send
 ) -> None:
     for n in range(1, 8):
         producer = await own("one")
-        assert await place_of(broker, topic) == (Committed(n - 1, "x" * n) if n > 1 else None)
+        assert await committed_offset(broker, topic) == (Committed(n - 1, "x" * n) if n > 1 else None)
         await producer.send([Outgoing(topic, b"%d" % k, b"x") for k in range(40)])
         await producer.commit(at(topic, Committed(n, "x" * (n + 1))))
 
 
-async def test_places_alone_are_a_transaction_too(
+async def test_offsets_alone_are_a_transaction_too(
     broker: Broker, topic: str, owner: TransactionalProducer, reader: Consumer
 ) -> None:
     await owner.commit(at(topic, Committed(4, "quiet")))
-    await stands(broker, topic, Committed(4, "quiet"))
+    await wait_for_commit(broker, topic, Committed(4, "quiet"))
     assert set((await reader.end_offsets()).values()) == {0}
 
 
@@ -177,19 +177,19 @@ async def test_metadata_beyond_4_kib_is_refused_and_the_transaction_stays(
         await owner.commit(at(topic, Committed(1, "ä" * 2049)))
     await owner.commit(at(topic, Committed(1, "ä" * 2048)))
     assert [m.value for m in await read(reader, 1)] == [b"a"]
-    await stands(broker, topic, Committed(1, "ä" * 2048))
+    await wait_for_commit(broker, topic, Committed(1, "ä" * 2048))
 
 
-async def test_places_are_taken_from_an_owner_that_is_no_member_of_the_group(
+async def test_offsets_are_accepted_from_an_owner_that_is_no_member_of_the_group(
     broker: Broker, topic: str, owner: TransactionalProducer
 ) -> None:
     member = broker.consumer([topic], group=topic)
     await member.start()
     await polled(member, until=lambda: len(member.assignment()) == PARTITIONS)
     await owner.commit(at(topic, Committed(5, "foreign")))
-    await stands(broker, topic, Committed(5, "foreign"))
+    await wait_for_commit(broker, topic, Committed(5, "foreign"))
     await member.commit(at(topic, Committed(6, "own")))
-    assert await place_of(broker, topic) == Committed(6, "own")
+    assert await committed_offset(broker, topic) == Committed(6, "own")
     await member.stop()
 
 
@@ -204,8 +204,8 @@ async def test_two_ids_do_not_disturb_each_other(
     assert list(await reader.poll(10, QUIET_MS)) == []
     await owner.abort()
     assert [m.value for m in await read(reader, 1)] == [b"two's"]
-    await stands(broker, topic, Committed(1), 1)
-    assert await place_of(broker, topic, 0) is None
+    await wait_for_commit(broker, topic, Committed(1), 1)
+    assert await committed_offset(broker, topic, 0) is None
 
 
 async def test_records_of_a_partition_keep_their_order_over_transactions(
@@ -270,13 +270,13 @@ async def test_a_reader_can_tell_that_it_has_read_everything_behind_a_transactio
     else:
         await owner.abort()
     async with asyncio.timeout(PATIENCE_MS / 1000):
-        while sum((ends := await reader.end_offsets()).values()) < 50 + PARTITIONS:  # noqa: ASYNC110 - can only be asked
+        while sum((ends := await reader.end_offsets()).values()) < 50 + PARTITIONS:  # noqa: ASYNC110 - brokers send no events
             await asyncio.sleep(0.01)
     await polled(reader, until=lambda: all(reader.position(p) == end for p, end in ends.items()))
     await polled(reader, until=lambda: all(reader.caught_up(p) for p in ends))
 
 
-async def test_a_place_between_records_goes_on_at_the_next_one(
+async def test_an_offset_between_records_continues_at_the_next_one(
     broker: Broker, topic: str, send: Send, owner: TransactionalProducer, reader: Consumer
 ) -> None:
     await owner.send(outgoing(topic, [b"a"], partition=0))
@@ -285,7 +285,7 @@ async def test_a_place_between_records_goes_on_at_the_next_one(
     await owner.abort()
     await send(outgoing(topic, [b"b"], partition=0))
     member = broker.consumer([topic], group=topic)
-    await stands(broker, topic, Committed(1))
+    await wait_for_commit(broker, topic, Committed(1))
     await member.start()
     assert [m.value for m in await read(member, 1)] == [b"b"]
     await member.stop()
@@ -341,16 +341,16 @@ async def test_a_transaction_that_outlives_its_timeout_is_dropped_and_its_owner_
     late = await own("late")
     await late.send(outgoing(topic, [b"dropped"], partition=0))
     await send(outgoing(topic, [b"behind"], partition=0))
-    async with asyncio.timeout(20):  # Kafka looks every 10 s unless it is told otherwise
+    async with asyncio.timeout(20):  # by default Kafka checks every 10 s
         while not (found := await reader.poll(10, 1000)):
             pass
     assert [m.value for m in found] == [b"behind"]
     with pytest.raises(FencedError):
         await late.commit(at(topic, Committed(1)))
-    assert await place_of(broker, topic) is None
+    assert await committed_offset(broker, topic) is None
     again = await own("late")
     await again.commit(at(topic, Committed(2)))
-    await stands(broker, topic, Committed(2))
+    await wait_for_commit(broker, topic, Committed(2))
 
 
 async def test_stopping_drops_what_is_open_and_may_be_repeated(

@@ -1,4 +1,4 @@
-"""The embedded Kafka: it starts, says what is wrong when it cannot, and leaves nothing behind."""
+"""The embedded Kafka: starting, errors of the start, and that it leaves no process and no file behind."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def copy_of_the_jars(cache: Path) -> Path:
     return Path(shutil.copytree(home, cache / home.name, copy_function=lambda a, b: Path(b).hardlink_to(a)))
 
 
-async def comes_true(what: Callable[[], bool], seconds: float = 10) -> None:
+async def wait_until(what: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - other processes set no events
             await asyncio.sleep(0.05)
@@ -89,12 +89,12 @@ async def test_it_warns_of_nothing_while_it_starts(kafka: LocalKafka) -> None:
 @pytest.mark.kafka
 async def test_a_clean_stop_leaves_no_process_and_no_file(kafka: LocalKafka) -> None:
     del kafka  # its jars are there now
-    told: list[str] = []
-    async with local_kafka(load_settings(), progress=lambda what, _: told.append(what)) as running:
+    reported: list[str] = []
+    async with local_kafka(load_settings(), progress=lambda what, _: reported.append(what)) as running:
         work = running.log.parent
         assert running.pid in processes_of(work)
-    assert told == [f"starting Apache Kafka {KAFKA}"]
-    await comes_true(lambda: not processes_of(work))
+    assert reported == [f"starting Apache Kafka {KAFKA}"]
+    await wait_until(lambda: not processes_of(work))
     assert not work.exists()
 
 
@@ -111,7 +111,7 @@ async def test_a_given_folder_is_kept_and_taken_up_again(kafka: LocalKafka, tmp_
 
 
 def on_disk(folder: Path, marker: bytes) -> bool:
-    """Whether any file holds the marker; files that are deleted meanwhile do not."""
+    """Whether any file contains the marker; files that are deleted meanwhile do not count."""
     for path in folder.rglob("*.*"):
         try:
             if path.is_file() and marker in path.read_bytes():
@@ -171,7 +171,7 @@ def parent(kafka: LocalKafka, request: pytest.FixtureRequest) -> Iterator[subpro
         process.kill()
 
 
-async def spoken(parent: subprocess.Popen[str]) -> tuple[int, Path]:
+async def printed_by(parent: subprocess.Popen[str]) -> tuple[int, Path]:
     assert parent.stdout
     pid, work = (await asyncio.to_thread(parent.stdout.readline)).split()
     return int(pid), Path(work)
@@ -179,22 +179,22 @@ async def spoken(parent: subprocess.Popen[str]) -> tuple[int, Path]:
 
 @pytest.mark.kafka
 async def test_a_parent_killed_outright_takes_the_broker_and_its_records_along(parent: subprocess.Popen[str]) -> None:
-    pid, work = await spoken(parent)
+    pid, work = await printed_by(parent)
     assert psutil.pid_exists(pid)
     parent.send_signal(signal.SIGKILL)
-    await comes_true(lambda: not processes_of(work))
-    await comes_true(lambda: not work.exists())
+    await wait_until(lambda: not processes_of(work))
+    await wait_until(lambda: not work.exists())
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("parent", ["running.nodes[0].kill()"], indirect=True)
-async def test_what_a_killed_node_keeps_goes_with_its_parent_too(parent: subprocess.Popen[str]) -> None:
-    pid, work = await spoken(parent)
+async def test_the_records_of_a_killed_node_are_deleted_with_its_parent_too(parent: subprocess.Popen[str]) -> None:
+    pid, work = await printed_by(parent)
     assert not psutil.pid_exists(pid)
     assert (work / "data" / "meta.properties").exists()
     parent.send_signal(signal.SIGKILL)
-    await comes_true(lambda: not processes_of(work))
-    await comes_true(lambda: not work.exists())
+    await wait_until(lambda: not processes_of(work))
+    await wait_until(lambda: not work.exists())
 
 
 @pytest.mark.kafka
@@ -230,7 +230,7 @@ async def test_three_nodes_keep_every_record_while_any_one_of_them_is_killed_and
     assert not work.exists()
 
 
-async def test_the_records_of_several_nodes_are_not_kept_and_it_is_said(tmp_path: Path) -> None:
+async def test_a_data_folder_for_several_nodes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LocalKafkaError, match="leave log_dirs out"):
         async with local_kafka(load_settings(), nodes=3, log_dirs=tmp_path):
             pytest.fail("it started")
@@ -238,49 +238,51 @@ async def test_the_records_of_several_nodes_are_not_kept_and_it_is_said(tmp_path
 
 @pytest.mark.kafka
 async def test_ctrl_c_reaches_the_parent_only_and_the_broker_stops_after_it(parent: subprocess.Popen[str]) -> None:
-    pid, work = await spoken(parent)
+    pid, work = await printed_by(parent)
     assert psutil.Process(pid).terminal() is None
     assert parent.pid not in {p.pid for p in psutil.Process(pid).children()}
     os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: the whole foreground group
     await asyncio.to_thread(parent.wait, 20)
-    await comes_true(lambda: not processes_of(work))
+    await wait_until(lambda: not processes_of(work))
     assert not work.exists()
 
 
 async def test_a_port_in_use_is_named_with_the_way_out_before_anything_is_downloaded(
     taken_port: int, tmp_path: Path
 ) -> None:
-    told = await refusal(load_settings(cache=tmp_path), port=taken_port)
-    assert f"port {taken_port}" in told
-    assert "in use" in told
-    assert "choose another" in told
+    message = await refusal(load_settings(cache=tmp_path), port=taken_port)
+    assert f"port {taken_port}" in message
+    assert "in use" in message
+    assert "choose another" in message
 
 
 async def test_a_cache_that_cannot_be_written_is_named_with_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    told = await refusal(load_settings(cache=tmp_path / "file" / "cache"))
-    assert str(tmp_path / "file" / "cache") in told
-    assert "STREAMER_CACHE" in told
-    assert "STREAMER_BROKERS" in told
+    message = await refusal(load_settings(cache=tmp_path / "file" / "cache"))
+    assert str(tmp_path / "file" / "cache") in message
+    assert "STREAMER_CACHE" in message
+    assert "STREAMER_BROKERS" in message
 
 
 async def test_no_room_for_the_jars_is_found_before_they_are_downloaded(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
-        told = await refusal(load_settings(cache=tmp_path))
+        message = await refusal(load_settings(cache=tmp_path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"in {tmp_path}: File too large" in told
-    assert "STREAMER_CACHE" in told
+    assert f"in {tmp_path}: File too large" in message
+    assert "STREAMER_CACHE" in message
     assert files_with_something_in(tmp_path) == []
 
 
-async def test_no_way_to_maven_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_connection_to_maven_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    told = await refusal(load_settings(cache=tmp_path))
-    assert "Maven Central" in told
-    assert "STREAMER_BROKERS" in told
+    message = await refusal(load_settings(cache=tmp_path))
+    assert "Maven Central" in message
+    assert "STREAMER_BROKERS" in message
     assert files_with_something_in(tmp_path) == []
 
 
@@ -290,22 +292,22 @@ async def test_a_damaged_cache_is_filled_again_not_started_from(kafka: LocalKafk
     jar = next(copy_of_the_jars(tmp_path).glob("kafka-clients-*.jar"))
     jar.unlink()
     jar.write_bytes(b"half a jar")
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.MonkeyPatch.context() as offline:
         offline.setenv("https_proxy", "http://127.0.0.1:9")
         with pytest.raises(LocalKafkaError, match="cannot download"):
-            async with local_kafka(load_settings(cache=tmp_path), progress=lambda what, _: told.append(what)):
+            async with local_kafka(load_settings(cache=tmp_path), progress=lambda what, _: reported.append(what)):
                 pytest.fail("it started")
-    assert told == [f"looking up what Apache Kafka {KAFKA} needs"]
+    assert reported == [f"looking up what Apache Kafka {KAFKA} needs"]
 
 
 @pytest.mark.kafka
-async def test_a_broker_that_dies_at_its_start_leaves_its_last_words(kafka: LocalKafka, tmp_path: Path) -> None:
+async def test_the_error_of_a_broker_that_dies_at_its_start_contains_its_log(kafka: LocalKafka, tmp_path: Path) -> None:
     del kafka
     (tmp_path / "meta.properties").write_text("version=1\ncluster.id=x\nnode.id=99\n")
-    told = await refusal(load_settings(), log_dirs=tmp_path)
-    assert "while starting" in told
-    assert "node id" in told
+    message = await refusal(load_settings(), log_dirs=tmp_path)
+    assert "while starting" in message
+    assert "node id" in message
 
 
 HOLDER = (
@@ -321,14 +323,14 @@ async def test_two_first_starts_at_once_wait_for_one_another(kafka: LocalKafka, 
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:  # noqa: S603, ASYNC220 - our own command
         assert holder.stdout
         await asyncio.to_thread(holder.stdout.readline)
-        told: list[str] = []
+        reported: list[str] = []
 
         async def start() -> None:
-            async with local_kafka(load_settings(cache=tmp_path), progress=lambda what, _: told.append(what)):
+            async with local_kafka(load_settings(cache=tmp_path), progress=lambda what, _: reported.append(what)):
                 pass
 
         starting = asyncio.create_task(start())
-        await comes_true(lambda: bool(told))
+        await wait_until(lambda: bool(reported))
         copy_of_the_jars(tmp_path)
         holder.kill()
         await starting
@@ -336,7 +338,7 @@ async def test_two_first_starts_at_once_wait_for_one_another(kafka: LocalKafka, 
         f"waiting for another process that downloads Apache Kafka {KAFKA}",
         f"starting Apache Kafka {KAFKA}",
     )
-    assert told == [waiting, starting_it]
+    assert reported == [waiting, starting_it]
 
 
 @pytest.mark.kafka
@@ -352,11 +354,11 @@ async def test_a_start_that_is_cancelled_leaves_nothing(
 
     clock = SystemClock()
     starting = asyncio.create_task(start())
-    await comes_true(lambda: bool(processes_of(tmp_path)))
+    await wait_until(lambda: bool(processes_of(tmp_path)))
     starting.cancel()
     start_ms = clock.perf_ms()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    await comes_true(lambda: not processes_of(tmp_path))
+    await wait_until(lambda: not processes_of(tmp_path))
     assert clock.perf_ms() - start_ms < 10_000
     assert files_with_something_in(tmp_path) == []

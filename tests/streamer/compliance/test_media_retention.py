@@ -8,7 +8,7 @@ from streamer.broker import TopicSpec
 from streamer.brokers.embedded.local_kafka import LocalKafka
 from streamer.brokers.kafka.broker import KafkaBroker
 from streamer.compliance import retention
-from streamer.compliance.retention import Kept, lines_of, media_lines, read_kept
+from streamer.compliance.retention import TopicRetention, lines_of, media_lines, read_retention
 from streamer.errors import StreamerError
 from streamer.event_time import SystemClock
 from streamer.settings import load_settings
@@ -16,8 +16,8 @@ from streamer.topology.reading import load_topology
 from tests.streamer.compliance.media_witness import DELETED, MARKERS, lies_on_disk, put_ms
 
 
-def kept(**changes: int) -> Kept:
-    return Kept(retention.WAY_OUT | {name.replace("_", "."): value for name, value in changes.items()})
+def kept(**changes: int) -> TopicRetention:
+    return TopicRetention(retention.WAY_OUT | {name.replace("_", "."): value for name, value in changes.items()})
 
 
 def test_the_settings_of_the_embedded_kafka_keep_the_promise() -> None:
@@ -41,7 +41,7 @@ def test_a_topic_that_is_kept_for_ever_is_warned_of() -> None:
 
 
 def test_a_remote_tier_is_warned_of_since_it_keeps_its_own_copies() -> None:
-    _, line = lines_of("audio_chunks", Kept(retention.WAY_OUT, remote=True))
+    _, line = lines_of("audio_chunks", TopicRetention(retention.WAY_OUT, remote=True))
     assert line.startswith("warning: audio_chunks: remote.storage.enable=true")
 
 
@@ -49,7 +49,7 @@ def test_a_remote_tier_is_warned_of_since_it_keeps_its_own_copies() -> None:
 async def test_what_a_kafka_really_keeps_is_read_from_its_topics_and_brokers(kafka: LocalKafka, unique: str) -> None:
     broker, topology = KafkaBroker(load_settings(), kafka.address), load_topology("topology.yaml")
     await broker.ensure_topics([TopicSpec(unique, 1, retention_ms=86_400_000, segment_ms=10_000)])
-    found = await read_kept(broker, [unique, "video_frames"])
+    found = await read_retention(broker, [unique, "video_frames"])
     lines = await media_lines(broker, topology)
     await broker.close()
     assert found[unique].longest_ms == 86_400_000 + 10_000 + 10_000 + 1000

@@ -28,8 +28,8 @@ from streamer.brokers.partitioner import partition_for
 from streamer.errors import MediaError
 from streamer.event_time import SystemClock
 from streamer.payloads import TICK_HEADER, decode, encode, headers_for
-from streamer.recordings.batch_replay import fold
-from streamer.recordings.recorder import Wanted, record, topics_to_record
+from streamer.recordings.batch_replay import batch_replay
+from streamer.recordings.recorder import RecordingRequest, record, topics_to_record
 from streamer.recordings.recording import Recording, RecordingWriter, header_of, in_kafka_order
 from streamer.runtime.pipeline import Pipeline
 from streamer.settings import load_settings
@@ -111,7 +111,7 @@ async def read(broker: KafkaBroker, topic: str) -> list[Message]:
 
 
 async def recorded(broker: KafkaBroker, topology: Topology, path: Path, since_ms: int = 0) -> Recording:
-    wanted = Wanted(topics_to_record(topology, [], media=False), since_ms, until_now=True)
+    wanted = RecordingRequest(topics_to_record(topology, [], media=False), since_ms, until_now=True)
     with RecordingWriter(path, header_of(topology, wanted.topics, CLOCK.now_ms())) as writer:
         await record(wanted, topology, broker, writer, CLOCK, asyncio.Event())
     return Recording(path)
@@ -150,11 +150,11 @@ def test_life_was_worth_recording(lived: Lived) -> None:
 
 
 async def test_a_recording_folded_in_memory_gives_the_finals_of_the_live_run_byte_for_byte(lived: Lived) -> None:
-    folded = await fold(Recording(lived.recording), lived.topology, load_settings())
-    assert folded.operators == ("fuse_affect",)
-    assert finals_by_partition(folded.broker.messages("affect_events")) == lived.finals
-    assert not folded.still_open
-    assert folded.notes == []
+    replayed = await batch_replay(Recording(lived.recording), lived.topology, load_settings())
+    assert replayed.operators == ("fuse_affect",)
+    assert finals_by_partition(replayed.broker.messages("affect_events")) == lived.finals
+    assert not replayed.still_open
+    assert replayed.notes == []
 
 
 async def test_the_same_log_read_again_by_a_new_group_gives_the_same_finals_byte_for_byte(lived: Lived) -> None:
@@ -183,10 +183,10 @@ async def test_a_recording_that_breaks_off_gives_the_finals_up_to_there_and_leav
     for share in (0.2, 0.4, 0.6):
         cut.write_bytes(happened[: int(len(happened) * share)])
         recording = Recording(cut)
-        folded = await fold(recording, lived.topology, load_settings())
-        assert recording.told() is not None
-        open_ones += folded.still_open
-        for partition, finals in finals_by_partition(folded.broker.messages("affect_events")).items():
+        replayed = await batch_replay(recording, lived.topology, load_settings())
+        assert recording.warning() is not None
+        open_ones += replayed.still_open
+        for partition, finals in finals_by_partition(replayed.broker.messages("affect_events")).items():
             assert finals == lived.finals[partition][: len(finals)]
     assert open_ones
 
@@ -197,8 +197,8 @@ async def test_what_is_open_at_the_end_is_closed_only_if_asked_and_told_apart(li
     with RecordingWriter(cut, whole.header) as writer:
         writer.add(seen[: len(seen) * 2 // 3])
         writer.end({})
-    unfinished = await fold(Recording(cut), lived.topology, load_settings())
-    finished = await fold(Recording(cut), lived.topology, load_settings(), finish=True)
+    unfinished = await batch_replay(Recording(cut), lived.topology, load_settings())
+    finished = await batch_replay(Recording(cut), lived.topology, load_settings(), finish=True)
     before = finals_by_partition(unfinished.broker.messages("affect_events"))
     after = finals_by_partition(finished.broker.messages("affect_events"))
     assert unfinished.still_open
@@ -213,20 +213,20 @@ async def test_a_recording_from_the_middle_says_what_may_differ(lived: Lived, tm
         middle = sorted(stamps)[len(stamps) // 2]
         recording = await recorded(broker, lived.topology, tmp_path / "late.affectlog", since_ms=middle)
     assert all(m.timestamp_ms >= middle for m in recording.messages() if m.topic == "observations")
-    (note,) = (await fold(recording, lived.topology, load_settings())).notes
+    (note,) = (await batch_replay(recording, lived.topology, load_settings())).notes
     assert "begins in the middle of its log: in its first 2m fuse_affect may lack what came before" in note
 
 
 async def test_what_a_recording_lacks_is_named(lived: Lived, tmp_path: Path) -> None:
     recording = Recording(lived.recording)
     with pytest.raises(MediaError, match="sense_text reads chat_messages, which was not recorded.*--with-media"):
-        await fold(recording, lived.topology, load_settings(), only=["sense_text"])
+        await batch_replay(recording, lived.topology, load_settings(), only=["sense_text"])
     with pytest.raises(MediaError, match="4 partitions of each topic, the topology 8"):
-        await fold(recording, dataclasses.replace(lived.topology, partitions=8), load_settings())
+        await batch_replay(recording, dataclasses.replace(lived.topology, partitions=8), load_settings())
     with RecordingWriter(tmp_path / "few.affectlog", header_of(lived.topology, ["controls"], 0)) as writer:
         writer.end({})
     with pytest.raises(MediaError, match="holds no observations to fold"):
-        await fold(Recording(tmp_path / "few.affectlog"), lived.topology, load_settings())
+        await batch_replay(Recording(tmp_path / "few.affectlog"), lived.topology, load_settings())
 
 
 def streamer(kafka: LocalKafka, *arguments: str) -> subprocess.Popen[str]:
@@ -240,15 +240,15 @@ def streamer(kafka: LocalKafka, *arguments: str) -> subprocess.Popen[str]:
 
 def test_recorded_and_folded_on_the_command_line_it_is_the_same(lived: Lived, tmp_path: Path) -> None:
     out = tmp_path / "bug.affectlog"
-    _, told = streamer(lived.kafka, "record", str(out), "observations", "--until-now").communicate(timeout=30)
-    assert "observations" in told.splitlines()[-1], told
-    lines, told = streamer(lived.kafka, "replay", str(out), "--speed", "max").communicate(timeout=30)
-    assert "with fuse_affect" in told, told
+    _, warning = streamer(lived.kafka, "record", str(out), "observations", "--until-now").communicate(timeout=30)
+    assert "observations" in warning.splitlines()[-1], warning
+    lines, warning = streamer(lived.kafka, "replay", str(out), "--speed", "max").communicate(timeout=30)
+    assert "with fuse_affect" in warning, warning
     live_ones = [value for finals in lived.finals.values() for _, value in finals]
-    folded = [json.loads(line) for line in lines.splitlines()]
-    for event in folded:
+    replayed = [json.loads(line) for line in lines.splitlines()]
+    for event in replayed:
         event["compounds"] = [tuple(c) for c in event["compounds"]]
-    assert sorted(but_for_emission(msgpack.packb(event)) for event in folded) == sorted(live_ones)
+    assert sorted(but_for_emission(msgpack.packb(event)) for event in replayed) == sorted(live_ones)
 
 
 def test_ctrl_c_ends_a_recording_in_order_and_counts_what_is_in_it(lived: Lived, tmp_path: Path) -> None:
@@ -262,12 +262,12 @@ def test_ctrl_c_ends_a_recording_in_order_and_counts_what_is_in_it(lived: Lived,
         size = out.stat().st_size
         time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
-    assert process.returncode == 0, told
+    _, warning = process.communicate(timeout=20)
+    assert process.returncode == 0, warning
     recording = Recording(out)
     count = sum(m.topic == "observations" for m in recording.messages())
-    assert recording.told() is None
-    assert f"{count} observations" in told.splitlines()[-1]
+    assert recording.warning() is None
+    assert f"{count} observations" in warning.splitlines()[-1]
 
 
 def test_what_came_from_outside_is_published_again_on_a_real_kafka(lived: Lived, tmp_path: Path) -> None:
@@ -277,9 +277,9 @@ def test_what_came_from_outside_is_published_again_on_a_real_kafka(lived: Lived,
     with RecordingWriter(path, header_of(lived.topology, ["chat_messages"], 0)) as writer:
         writer.add([Message("chat_messages", partition, n, 1_000_000 + 300 * n, b"x", value) for n in (5, 6)])
     before_ms = CLOCK.now_ms()
-    _, told = streamer(lived.kafka, "replay", str(path), "--session", "anew").communicate(timeout=30)
-    assert "it was not ended in order; all that is there was read" in told
-    assert told.rstrip().endswith("2 chat_messages")
+    _, warning = streamer(lived.kafka, "replay", str(path), "--session", "anew").communicate(timeout=30)
+    assert "it was not ended in order; all that is there was read" in warning
+    assert warning.rstrip().endswith("2 chat_messages")
     stored = asyncio.run(read_all(lived, "chat_messages"))
     assert [m.key for m in stored] == [b"anew", b"anew"]
     assert 250 < stored[1].timestamp_ms - stored[0].timestamp_ms < 2000

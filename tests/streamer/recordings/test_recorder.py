@@ -20,7 +20,7 @@ from streamer.brokers.kafka.broker import KafkaBroker
 from streamer.errors import ConfigurationError, RefusedUseError
 from streamer.event_time import SystemClock
 from streamer.payloads import SessionKeyed, encode, headers_for
-from streamer.recordings.recorder import Wanted, record, topics_to_record
+from streamer.recordings.recorder import RecordingRequest, record, topics_to_record
 from streamer.recordings.recording import End, Recording, RecordingWriter, header_of
 from streamer.settings import load_settings
 from streamer.topology.reading import load_topology
@@ -87,7 +87,7 @@ class Platform:
         self, name: str = "a", stop: asyncio.Event | None = None, **wanted: Any
     ) -> tuple[End, dict[str, list[Message]]]:
         """What a recording says of itself, and its records by topic, without the app's name."""
-        asked = Wanted(topics_to_record(self.topology, [], wanted.get("media", False)), 0, until_now=True)
+        asked = RecordingRequest(topics_to_record(self.topology, [], wanted.get("media", False)), 0, until_now=True)
         asked, clock = replace(asked, **wanted), SystemClock()
         path = self._folder / f"{name}.affectlog"
         with RecordingWriter(path, header_of(self.topology, asked.topics, clock.now_ms())) as writer:

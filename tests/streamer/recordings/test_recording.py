@@ -44,7 +44,7 @@ def test_any_records_come_out_as_they_went_in(records: list[Message]) -> None:
         recording = Recording(written(Path(folder) / "a.affectlog", records))
         assert list(recording.messages()) == records
     assert recording.header == HEADER
-    assert recording.told() is None
+    assert recording.warning() is None
     assert recording.end is not None
     assert sum(recording.end.records.values()) == len(records)
 
@@ -74,9 +74,9 @@ def test_a_recording_cut_anywhere_reads_up_to_the_cut_and_says_so(tmp_path: Path
         assert read == SMALL[: len(read)]
         assert len(read) >= most
         most = len(read)
-        told = recording.told()
-        assert told is not None
-        assert f"breaks off at byte {recording.cut_at}" in told
+        warning = recording.warning()
+        assert warning is not None
+        assert f"breaks off at byte {recording.cut_at}" in warning
         assert recording.cut_at is not None
         assert recording.cut_at <= size
     assert most == len(SMALL)

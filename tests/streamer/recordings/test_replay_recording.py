@@ -17,7 +17,7 @@ from streamer.brokers.partitioner import partition_for
 from streamer.errors import ConfigurationError, MediaError
 from streamer.event_time import ManualClock
 from streamer.payloads import Keyed, encode, headers_for
-from streamer.recordings.batch_replay import fold
+from streamer.recordings.batch_replay import batch_replay
 from streamer.recordings.media import Event
 from streamer.recordings.recording import Recording, RecordingWriter, header_of
 from streamer.recordings.replay import message, replay_recording, simulate
@@ -50,18 +50,18 @@ async def test_named_operators_compute_again_what_they_wrote(tmp_path: Path) -> 
     messages = [m for name in world.topology.topics for m in world.broker.messages(name)]
     recording = recorded(tmp_path / "a.affectlog", world.topology, messages)
 
-    both = await fold(words, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
+    both = await batch_replay(words, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
     assert both.operators == ("stumble", "sum_counts")
     totals = finals_by_partition(world.broker.messages("totals"))
     assert finals_by_partition(both.broker.messages("totals")) == totals
     assert both.finals == ("counts", "totals")
     assert [m.value for m in both.broker.messages("words")] == [m.value for m in world.broker.messages("words")]
-    anew = await fold(recording, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
+    anew = await batch_replay(recording, world.topology, load_settings(), only=["stumble", "sum_counts"], finish=True)
     assert (anew.restored, finals_by_partition(anew.broker.messages("totals"))) == (4, totals)
-    windowed = await fold(recording, world.topology, load_settings())
+    windowed = await batch_replay(recording, world.topology, load_settings())
     assert finals_by_partition(windowed.broker.messages("totals")) == totals
     with pytest.raises(ConfigurationError, match="fly: no such operator"):
-        await fold(recording, world.topology, load_settings(), only=["fly"])
+        await batch_replay(recording, world.topology, load_settings(), only=["fly"])
 
 
 async def test_tables_are_in_force_as_they_were_so_a_model_is_asked_what_it_was_asked_then(tmp_path: Path) -> None:
@@ -73,9 +73,10 @@ async def test_tables_are_in_force_as_they_were_so_a_model_is_asked_what_it_was_
     settings = load_settings(context="research", accept_licences="unsettled", queue="all")
     broker = await simulate({"me": sorted(events, key=lambda e: e.at_ms)}, topology, settings)
     messages = [m for name in topology.topics for m in broker.messages(name)]
-    folded = await fold(recorded(tmp_path / "a.affectlog", topology, messages), topology, settings, only=["sense_text"])
+    recording = recorded(tmp_path / "a.affectlog", topology, messages)
+    replayed = await batch_replay(recording, topology, settings, only=["sense_text"])
     then = [m for m in broker.messages("observations") if fields(m).get("modality") == "text"]
-    again = folded.broker.messages("observations")
+    again = replayed.broker.messages("observations")
     readings = [fields(m) for m in again]
     assert [r["absent"] for r in readings] == [False, False, True, True, True]  # two lines, a withdrawal, two more
     assert [(m.key, m.value) for m in again] == [(m.key, m.value) for m in then]
@@ -92,11 +93,11 @@ async def test_a_log_that_is_being_restored_gets_no_ticks_but_its_own(tmp_path: 
     await until(world, pipeline, 40_010)
     counts = world.broker.messages("counts")
     recording = recorded(tmp_path / "a.affectlog", world.topology, counts)
-    folded = await fold(recording, world.topology, load_settings())
-    assert folded.broker.messages("counts") == counts
-    assert len(folded.broker.messages("totals")) == 4  # the first word's: they close before the second is applied
-    assert folded.still_open
-    finished = await fold(recording, world.topology, load_settings(), finish=True)
+    replayed = await batch_replay(recording, world.topology, load_settings())
+    assert replayed.broker.messages("counts") == counts
+    assert len(replayed.broker.messages("totals")) == 4  # the first word's: they close before the second is applied
+    assert replayed.still_open
+    finished = await batch_replay(recording, world.topology, load_settings(), finish=True)
     assert finished.after == {"totals": 4}
     assert len(finished.broker.messages("totals")) == 8
 
