@@ -13,10 +13,9 @@ from pathlib import Path
 
 from streamer.broker import Outgoing
 from streamer.brokers.kafka.broker import KafkaBroker
-from streamer.brokers.partitioner import partition_for
 from streamer.compliance.people import names_users, read_to_end, user_of
 from streamer.compliance.retention import TopicRetention, read_retention
-from streamer.errors import TopicMismatchError
+from streamer.errors import StreamerError, TopicMismatchError
 from streamer.event_time import Clock
 from streamer.payloads import AuditEntry
 from streamer.recordings.recording import SUFFIX, Recording, forget_sessions
@@ -29,11 +28,22 @@ OPERATORS_NEED_MS = 1000
 
 @dataclass(slots=True)
 class Holdings:
-    """What one topic holds of a person: how many records, the newest one's Kafka time, and which keys have a value."""
+    """What one topic holds of a person.
+
+    Args:
+        records: how many of them have a value.
+        newest_ms: the Kafka time of the newest.
+        keys: (partition, key) -> whether its latest record there has a value. Producers with different partitioners put
+            one key into several partitions.
+    """
 
     records: int = 0
     newest_ms: int = 0
-    keys: dict[bytes, bool] = field(default_factory=dict)
+    keys: dict[tuple[int, bytes], bool] = field(default_factory=dict)
+
+    def with_value(self) -> set[bytes]:
+        """The keys that are not deleted everywhere."""
+        return {key for (_, key), has_value in self.keys.items() if has_value}
 
     def add(self, other: Holdings) -> None:
         """Add what the topic holds of another session."""
@@ -83,18 +93,23 @@ async def forget(
     What is deleted already is deleted again: Kafka drops replaced records once a later one has come.
 
     Raises:
-        StreamerError: nobody answers, this user may not write, or a recording can't be read.
+        StreamerError: nobody answers, this user may not write, a recording can't be read, or a consent was given anew
+            meanwhile.
     """
     tables = [t.name for t in topology.topics.values() if t.compact and t.keyed_by_session]
     logs = changelogs(topology)
-    await _delete(broker, topology, found, tables)
+    await _delete(broker, found, tables)
     await clock.sleep_ms(OPERATORS_NEED_MS)
-    await _delete(broker, topology, await _find_holdings(broker, topology, found.sessions), logs)
+    await _delete(broker, await _find_holdings(broker, topology, found.sessions), logs)
     cut = {path: n for path in recordings if (n := forget_sessions(path, found.sessions))}
-    erased = {name: n for name in (*tables, *logs) if (n := sum(found.holdings.get(name, Holdings()).keys.values()))}
+    erased = {name: n for name in (*tables, *logs) if (n := len(found.holdings.get(name, Holdings()).with_value()))}
     if AUDIT in topology.topics and (erased or cut):
         await write(broker, [_entry(session, clock.now_ms()) for session in sorted(found.sessions)])
     left = (await _find_holdings(broker, topology, found.sessions)).holdings
+    if back := {name: n for name in tables if (n := len(left.get(name, Holdings()).with_value()))}:
+        listed = ", ".join(f"{n} of {name}" for name, n in back.items())
+        why = f"not all is erased: somebody has written {listed} anew meanwhile"
+        raise StreamerError(f"{why}; stop that, and forget again")
     return Forgotten(erased, cut, left, await read_retention(broker, sorted(left)))
 
 
@@ -113,7 +128,7 @@ async def _find_holdings(
                 holdings = by_key.setdefault(key.partition(b"\0")[0], Holdings())
                 holdings.records += message.value is not None
                 holdings.newest_ms = max(holdings.newest_ms, message.timestamp_ms)
-                holdings.keys[key] = message.value is not None
+                holdings.keys[message.partition, key] = message.value is not None
                 if who and topic is not None and names_users(topic) and user_of(topic, message) == who:
                     sessions.add(key.decode(errors="surrogateescape"))
         except TopicMismatchError:  # it was never created
@@ -124,13 +139,14 @@ async def _find_holdings(
     return Found(frozenset(sessions), {name: holdings for name, holdings in by_topic.items() if holdings.newest_ms})
 
 
-async def _delete(broker: KafkaBroker, topology: Topology, found: Found, topics: Collection[str]) -> None:
+async def _delete(broker: KafkaBroker, found: Found, topics: Collection[str]) -> None:
+    """Delete every key in each partition that has it."""
     producer = broker.producer()
     await producer.start()
     try:
         for name in set(topics) & set(found.holdings):
             keys = found.holdings[name].keys
-            await producer.send([Outgoing(name, k, None, partition=_partition(k, topology)) for k in keys])
+            await producer.send([Outgoing(name, key, None, partition=partition) for partition, key in keys])
     finally:
         await producer.stop()
 
@@ -138,10 +154,6 @@ async def _delete(broker: KafkaBroker, topology: Topology, found: Found, topics:
 def _entry(session: str, now_ms: int) -> AuditEntry:
     detail = {"decision": "forgotten", "by": "streamer forget"}
     return AuditEntry(event_time_ms=now_ms, kind="override", subject=session, detail=detail)
-
-
-def _partition(key: bytes, topology: Topology) -> int:
-    return partition_for(key.partition(b"\0")[0], topology.partitions)
 
 
 def _recorded(path: Path, topology: Topology, who: str) -> Iterable[str]:

@@ -7,10 +7,12 @@ showed, said or wrote (payloads with `MEDIA`) is recorded only if asked for, and
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 from streamer.broker import Broker, Consumer, Message, TopicPartition
 from streamer.errors import ConfigurationError, PayloadError, Problem, RefusedUseError
@@ -60,12 +62,21 @@ def topics_to_record(topology: Topology, named: Sequence[str], media: bool) -> t
     return tuple(name for name in topology.topics if name not in withheld and (not named or name in named))
 
 
+class _Consent(NamedTuple):
+    """A record of a table that fails closed; None as its payload: deleted, or it can't be read."""
+
+    kafka_ms: int
+    partition: int
+    offset: int
+    payload: Keyed | None
+
+
 @dataclass(slots=True)
 class RecordingFilter:
     """Decides for each record whether it may be recorded, by the consents read so far."""
 
     topology: Topology
-    consents: dict[bytes | None, list[Keyed | None]] = field(default_factory=dict)
+    consents: dict[bytes | None, list[_Consent]] = field(default_factory=dict)
 
     def tables(self) -> set[str]:
         """The tables whose records it needs: those that fail closed."""
@@ -73,11 +84,15 @@ class RecordingFilter:
 
     def add_consent(self, message: Message) -> None:
         """Take in a record of such a table; one that can't be read counts as a withdrawal."""
-        history = self.consents.setdefault(message.key, [])
         try:
-            history.append(self._payload(message))
+            payload = self._payload(message)
         except PayloadError:
-            history.append(None)
+            payload = None
+        insort(
+            self.consents.setdefault(message.key, []),
+            _Consent(message.timestamp_ms, message.partition, message.offset, payload),
+            key=lambda consent: consent[:3],
+        )
 
     def reason_against(self, message: Message) -> LeftOut | None:
         """Why a record may not be recorded; None if it may."""
@@ -88,7 +103,17 @@ class RecordingFilter:
         except PayloadError:
             return "undecodable"
         modality = self.topology.modality_of(message.topic)
-        return None if payload.may_be_recorded(self.consents.get(message.key, []), modality) else "not_agreed"
+        return None if payload.may_be_recorded(self._history(message.key), modality) else "not_agreed"
+
+    def _history(self, key: bytes | None) -> list[Keyed | None]:
+        """A key's consents by Kafka time; where partitions have some of the same millisecond, nothing is granted."""
+        by_time = groupby(self.consents.get(key, []), key=lambda consent: consent.kafka_ms)
+        moments = [list(together) for _, together in by_time]
+        return [
+            consent.payload if len({other.partition for other in together}) == 1 else None
+            for together in moments
+            for consent in together
+        ]
 
     def _payload(self, message: Message) -> Keyed:
         """A record's payload; refused if it is of another session than its key."""

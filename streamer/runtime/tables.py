@@ -1,10 +1,14 @@
-"""Tables: compacted topics as live mappings of key to latest payload; never committed, the latest offset wins."""
+"""Tables: compacted topics as live mappings of key to latest payload; never committed.
+
+A key's latest record is the one with the newest Kafka time. Its partition doesn't matter: a platform whose producers
+use two partitioners writes one key to two partitions, each with an order of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from streamer.broker import Broker, Message
 from streamer.operator import Context, TableWatcher
@@ -37,6 +41,8 @@ class Tables:
         self._payloads, self._partitions, self._context = payloads, partitions, context
         self._on_table = cast(TableWatcher, watcher).on_table if hasattr(watcher, "on_table") else None
         self._consumer = broker.consumer(list(payloads), group=None) if payloads else None
+        # of each topic and key the Kafka time of the latest record, and the partitions that have one of that time
+        self._latest: dict[tuple[str, str], tuple[int, frozenset[int]]] = {}
 
     async def load(self) -> Sequence[Record[Any]]:
         """Read every table to its end; returns the records that the operator writes because of the latest ones.
@@ -48,6 +54,7 @@ class Tables:
             return ()
         for name in self._payloads:  # after an outage: compaction may have removed what was deleted meanwhile
             self._context.tables[name].clear()
+        self._latest.clear()
         await self._consumer.start()
         ends = await self._consumer.end_offsets()
         messages: list[Message] = []
@@ -72,16 +79,35 @@ class Tables:
             tombstone = message.value is None  # compaction's way to delete
             record = to_record(message, self._payloads, self._partitions, self._context)
             refused = isinstance(record.payload, Refusal)
+            fails_closed = self._payloads[message.topic].FAILS_CLOSED
             if refused and not tombstone:
                 outputs.append(record)
-            if not refused:
-                table[key] = record.payload
-            elif tombstone or self._payloads[message.topic].FAILS_CLOSED:
+                if not fails_closed:
+                    continue
+            order = self._order(message, key)
+            if order == "older":
+                continue
+            if refused or (order == "undecided" and fails_closed):
                 table.pop(key, None)
                 record = replace(record, payload=None)
             else:
-                continue
+                table[key] = record.payload
             latest[message.topic, key] = record
         if self._on_table is not None:
             outputs += [out for (topic, _), r in latest.items() for out in self._on_table(topic, r)]
         return outputs
+
+    def _order(self, message: Message, key: str) -> Literal["newer", "older", "undecided"]:
+        """Whether a record replaces the key's latest one; undecided: another partition has one of the same Kafka time.
+
+        Within a partition the order of offsets counts, whatever the times.
+        """
+        at_ms, partition = message.timestamp_ms, message.partition
+        latest_ms, partitions = self._latest.get((message.topic, key), (-1, frozenset()))
+        if at_ms > latest_ms or partitions == {partition}:
+            self._latest[message.topic, key] = (at_ms, frozenset({partition}))
+            return "newer"
+        if at_ms < latest_ms:
+            return "older"
+        self._latest[message.topic, key] = (at_ms, partitions | {partition})
+        return "undecided"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,7 +13,7 @@ import pytest_asyncio
 from operators.payloads import Consent
 from operators.rank_items import RankItems
 from streamer.__main__ import main
-from streamer.broker import Message
+from streamer.broker import Message, Outgoing
 from streamer.brokers.embedded.local_kafka import LocalKafka
 from streamer.compliance import forget
 from streamer.compliance.people import read_to_end
@@ -180,3 +181,37 @@ def test_what_cannot_be_asked_or_found_is_78(
 ) -> None:
     assert main(["forget", *arguments]) == 78
     assert words in capsys.readouterr().err
+
+
+async def test_a_consent_in_every_partition_is_erased_in_each(bench: Bench, run: Run) -> None:
+    producer = bench.broker.producer()
+    await producer.start()
+    key, at_ms = bench.session.encode(), now_ms()
+    again = encode(Consent(session_id=bench.session, event_time_ms=at_ms, user_id="u", disclosed_at_ms=at_ms))
+    await producer.send([Outgoing("consents", key, again, partition=n) for n in range(4)])
+    await producer.stop()
+    printed = await asyncio.to_thread(run, bench.session, "--yes")
+    assert "erased from consents: 1 key" in printed
+    values = {m.partition: m.value async for m in read_to_end(bench.broker, ["consents"]) if m.key == key}
+    assert values == dict.fromkeys(range(4))
+
+
+async def test_a_consent_that_comes_back_while_it_is_erased_is_an_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kafka: LocalKafka, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STREAMER_BROKERS", kafka.address)
+    monkeypatch.setattr(forget, "OPERATORS_NEED_MS", 10)
+    again = encode(Consent(session_id=bench.session, event_time_ms=now_ms(), user_id="u"))
+    delete = forget._delete  # noqa: SLF001 - a platform that goes on publishing
+
+    async def deleted_and_given_again(broker: Any, found: Any, topics: Any) -> None:
+        await delete(broker, found, topics)
+        producer = broker.producer()
+        await producer.start()
+        await producer.send([Outgoing("consents", bench.session.encode(), again, partition=1)])
+        await producer.stop()
+
+    monkeypatch.setattr(forget, "_delete", deleted_and_given_again)
+    arguments = ["forget", "--topology", str(picture), bench.session, "--yes"]
+    assert await asyncio.to_thread(main, arguments) == 70
+    assert "not all is erased: somebody has written 1 of consents anew" in capsys.readouterr().err
