@@ -55,7 +55,12 @@ class AudioChunk(Media, frozen=True, kw_only=True):
 
 
 class ChatMessage(Media, frozen=True, kw_only=True):
-    """A line of chat; only `speaker` "user" is ever read by a model."""
+    """A line of chat; only `speaker` "user" is ever read by a model.
+
+    `language` "", "und", "mul", "zxx" or "auto" says nothing of the language, as if it were left out.
+    """
+
+    UNSET_IF_ZERO = ("language",)
 
     message_id: str
     speaker: Literal["user", "other"]
@@ -68,9 +73,15 @@ class ChatMessage(Media, frozen=True, kw_only=True):
 
 
 class Consent(SessionKeyed, frozen=True, kw_only=True):
-    """What one person allows now; the latest record counts and everything not granted is refused."""
+    """What one person allows now; the latest record counts and everything not granted is refused.
+
+    A `disclosed_at_ms` of 0 or less is no disclosure: nothing is granted. `minor` has to be said: left out it counts as
+    a minor's. Clients whose fields are never absent (proto3 without `optional`) say by `minor: false` that somebody is
+    of age, and by `single_subject: false` that others in the picture agreed: they must set both on purpose.
+    """
 
     FAILS_CLOSED = True
+    UNSET_IF_ZERO = ("disclosure_version", "disclosed_at_ms")
 
     user_id: str
     modalities: list[ModalityName] = []
@@ -80,6 +91,11 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
     minor: bool | None = None
     affect_ranking: bool = False
     single_subject: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.disclosed_at_ms is not None and self.disclosed_at_ms < 0:
+            msgspec.structs.force_setattr(self, "disclosed_at_ms", None)
 
     def modality_names(self) -> Sequence[str]:
         """Those granted."""
@@ -92,7 +108,9 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
 
 
 class Interaction(SessionKeyed, frozen=True, kw_only=True):
-    """What a person did with an item."""
+    """What a person did with an item; `request_id` "" is none. `position` 0 is the first one, `value` 0 a value."""
+
+    UNSET_IF_ZERO = ("request_id",)
 
     interaction_id: str
     user_id: str
@@ -116,7 +134,13 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CandidateList(SessionKeyed, frozen=True, kw_only=True):
-    """The items a platform is about to show, best first by its own score."""
+    """The items a platform is about to show, best first by its own score.
+
+    `expires_ms` 0 never expires; `primary_item_id` and `category` "" are none. An item's `pinned_rank` 0 is the first
+    place: leave it out where an item isn't pinned.
+    """
+
+    UNSET_IF_ZERO = ("primary_item_id", "category", "expires_ms")
 
     request_id: str
     user_id: str
@@ -128,15 +152,21 @@ class CandidateList(SessionKeyed, frozen=True, kw_only=True):
 
 
 class Mood(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an item lies in valence and arousal, and the emotion it carries, where one does."""
+    """Where an item lies in valence and arousal, and the emotion it carries, where one does ("" is none)."""
 
     valence: float
     arousal: float
     emotion: str | None = None
 
+    def __post_init__(self) -> None:
+        if not self.emotion:
+            msgspec.structs.force_setattr(self, "emotion", None)
+
 
 class Item(Keyed, frozen=True, kw_only=True):
-    """A thing to recommend; the record key is `item_id`. `embedding` is 384 x float16, little-endian."""
+    """A thing to recommend; the record key is `item_id`. `embedding` is 384 x float16, little-endian; empty is none."""
+
+    UNSET_IF_ZERO = ("embedding",)
 
     item_id: str
     text: str
@@ -148,7 +178,10 @@ class Item(Keyed, frozen=True, kw_only=True):
 
 
 class Control(Keyed, frozen=True, kw_only=True):
-    """A deployer's switch over the whole app; the record key is the app's name. None leaves the topology's value."""
+    """A deployer's switch over the whole app; the record key is the app's name.
+
+    None, or "", leaves the topology's value. A `cap` of 0 is one: affect moves nothing.
+    """
 
     app: str
     ranking_off: bool = False

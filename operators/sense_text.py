@@ -25,6 +25,9 @@ from streamer.payloads import Refusal
 from streamer.records import Origin, Record
 
 _SPECIAL_TOKENS = 2
+UNDECLARED = ("", "und", "mul", "zxx", "auto", "unknown")
+"""What clients send that declare no language: BCP 47's undetermined, several, none; and libraries' own words."""
+ENGLISH = ("en", "eng", "english")
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,7 +167,8 @@ class SenseText:
             return [record.refuse("undecodable", "ChatMessage.text is empty or white space")]
         if verdict.mode == "expressions_only":
             return [record.derive(self._presence(record))]
-        if message.language is not None and not message.language.lower().startswith("en"):
+        language = (message.language or "").strip().lower()
+        if language not in UNDECLARED and language.replace("_", "-").partition("-")[0] not in ENGLISH:
             return [record.derive(self._gate.absent(record, "language", message.message_id))]
         return None
 

@@ -37,7 +37,15 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     MEDIA: ClassVar[bool] = False
     """Whether it is what a person showed, said or wrote: recorded only on request, and with consent."""
 
+    UNSET_IF_ZERO: ClassVar[tuple[str, ...]] = ()
+    """Optional fields whose zero value (0, "", no bytes) means not set, as clients of proto3 and Go send it."""
+
     event_time_ms: int
+
+    def __post_init__(self) -> None:
+        for name in self.UNSET_IF_ZERO:
+            if not getattr(self, name):
+                msgspec.structs.force_setattr(self, name, None)
 
     def modality_names(self) -> Sequence[str]:
         """The modalities that it names: each must be declared in the topology."""
@@ -176,12 +184,25 @@ def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> 
         decoded: T = _decoder(payload).decode(value)
         _refuse_unencodable(decoded, payload.__name__)
     except msgspec.MsgspecError as error:
+        if (without := _without_empty_choices(value, payload)) is not None:
+            return decode(without, payload)
         raise PayloadError("undecodable", f"{payload.__name__}: {_without_values(str(error))}") from None
     except UnicodeDecodeError:
         raise PayloadError("undecodable", f"{payload.__name__}: text that isn't UTF-8") from None
     except RecursionError:
         raise PayloadError("undecodable", f"{payload.__name__}: nested too deeply") from None
     return decoded
+
+
+def _without_empty_choices(value: bytes, payload: type[msgspec.Struct]) -> bytes | None:
+    """A map without optional fields of fixed choices that are "", which means not set; None where there are none."""
+    try:
+        fields = msgspec.msgpack.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    optional = [f.name for f in msgspec.structs.fields(payload) if f.default is None]
+    unset = [name for name in optional if isinstance(fields, dict) and fields.get(name) == ""]
+    return msgspec.msgpack.encode({k: v for k, v in fields.items() if k not in unset}) if unset else None
 
 
 def headers_for(payload: Keyed, traceparent: str | None = None) -> tuple[tuple[str, bytes], ...]:

@@ -235,6 +235,21 @@ async def test_a_message_declared_to_be_in_another_language_is_not_guessed_at(lo
     assert loaded["text_affect"].rows == before + 1
 
 
+UNDECLARED_OR_ENGLISH = [None, "", " ", "und", "mul", "zxx", "auto", "UND", "en", "EN", "en-US", "en_US", "eng"]
+
+
+@pytest.mark.parametrize("language", UNDECLARED_OR_ENGLISH)
+async def test_a_language_that_is_not_declared_is_taken_for_english(language: str | None) -> None:
+    (read,) = await told(await opened(), said("I am so happy", language=language))
+    assert read.emotions["happiness"] > 0.5
+
+
+@pytest.mark.parametrize("language", ["de", "es-MX", "ent", "e", "hi", "zh-Hans"])
+async def test_a_declared_other_language_is_absent(language: str) -> None:
+    (read,) = await told(await opened(), said("I am so happy", language=language))
+    assert (read.absent, read.reason) == (True, "language")
+
+
 async def test_words_outside_the_vocabulary_lower_the_confidence() -> None:
     (o,) = await told(await opened(), said("ᚠᚱ ᚦᚢ ᚨᚱ"))
     assert o.quality["unknown"] == 1.0

@@ -1,0 +1,87 @@
+"""What clients send for "not set" (0, "", no bytes) means not set, and never consent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from operators.consent import ConsentGate
+from operators.payloads import CandidateList, ChatMessage, Consent, Control, Interaction, Item
+from streamer.errors import PayloadError
+from streamer.event_time import ManualClock
+from streamer.operator import Context
+from streamer.payloads import Keyed, decode
+from streamer.records import Origin, Record
+from streamer.settings import load_settings
+
+AT = 1_000_000
+SESSION = {"session_id": "s", "event_time_ms": AT, "user_id": "u"}
+CONSENT = {**SESSION, "modalities": ["text"], "minor": False}
+CHAT = {"session_id": "s", "event_time_ms": AT, "message_id": "m", "speaker": "user", "text": "hi"}
+LIST = {**SESSION, "request_id": "r", "items": []}
+RATING = {**SESSION, "interaction_id": "i", "item_id": "a", "kind": "rating"}
+CONTROL = {"event_time_ms": AT, "app": "affect"}
+
+
+def read(payload: type[Keyed], fields: dict[str, Any]) -> Any:
+    return decode(msgpack.packb(fields), payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "fields", "unset"),
+    [
+        (Consent, CONSENT, {"disclosure_version": "", "disclosed_at_ms": 0}),
+        (Consent, CONSENT, {"disclosed_at_ms": -1}),
+        (Consent, CONSENT, {"disclosed_at_ms": -62_135_596_800_000}),  # Go's zero time
+        (ChatMessage, CHAT, {"language": ""}),
+        (CandidateList, LIST, {"primary_item_id": "", "category": "", "expires_ms": 0}),
+        (Interaction, {**SESSION, "interaction_id": "i", "item_id": "a", "kind": "like"}, {"request_id": ""}),
+        (Item, {"item_id": "a", "event_time_ms": AT, "text": "t"}, {"embedding": b""}),
+        (Control, CONTROL, {"policy": "", "goal": ""}),
+        (Control, CONTROL, {"goal": ""}),
+    ],
+)
+def test_a_zero_value_is_the_same_as_none(payload: type[Keyed], fields: dict[str, Any], unset: dict[str, Any]) -> None:
+    assert read(payload, {**fields, **unset}) == read(payload, {**fields, **dict.fromkeys(unset)})
+    assert read(payload, {**fields, **unset}) == read(payload, fields)
+
+
+def test_an_items_mood_may_name_no_emotion() -> None:
+    fields = {"item_id": "a", "event_time_ms": AT, "text": "t", "mood": {"valence": 0.0, "arousal": 0.0, "emotion": ""}}
+    assert read(Item, fields).mood.emotion is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "fields"),
+    [
+        (Control, {**CONTROL, "cap": 0.0}),
+        (Interaction, {**RATING, "value": 0.0, "position": 0}),
+        (CandidateList, {**LIST, "items": [{"item_id": "a", "score": 0.0, "pinned_rank": 0}]}),
+    ],
+)
+def test_a_zero_that_is_a_value_stays_one(payload: type[Keyed], fields: dict[str, Any]) -> None:
+    found = read(payload, fields)
+    stated = fields["items"][0] if "items" in fields and fields["items"] else fields
+    holder = found.items[0] if "items" in fields and fields["items"] else found
+    assert {name: getattr(holder, name) for name in stated} == stated
+
+
+def test_a_wrong_choice_is_still_refused_beside_an_empty_one() -> None:
+    with pytest.raises(PayloadError, match=r"goal"):
+        read(Control, {**CONTROL, "policy": "", "goal": "louder"})
+    with pytest.raises(PayloadError, match=r"speaker"):
+        read(ChatMessage, {**CHAT, "speaker": "", "language": ""})
+
+
+@pytest.mark.parametrize("disclosed", [0, -1, None])
+def test_without_a_moment_of_disclosure_nothing_is_read(disclosed: int | None) -> None:
+    consent = read(Consent, {**CONSENT, "disclosed_at_ms": disclosed})
+    tables: dict[str, dict[str, Any]] = {"consents": {"s": consent}, "controls": {}}
+    gate = ConsentGate(Context("x", load_settings(context="research"), ManualClock(AT), tables=tables), "text")
+    gate.open()
+    gate.on_table("consents", Record("s", AT, AT, consent, Origin("consents", 0, 0)))
+    verdict = gate.verdict(Record("s", AT + 1, AT + 1, read(ChatMessage, CHAT), Origin("chat_messages", 0, 0)))
+    assert (verdict.reason, verdict.disclosed) == ("no_consent", False)
+    assert not consent.grants("text")
