@@ -29,6 +29,7 @@ from operators.payloads import (
     RankedList,
 )
 from operators.rank_state import AffectState, Feedback, Request, ServedList, SessionState
+from streamer.errors import PayloadError
 from streamer.event_time import Duration
 from streamer.operator import Context
 from streamer.payloads import Refusal
@@ -41,6 +42,7 @@ STATE = "state"
 
 FEEDBACK_WEIGHTS = {"like": 1.0, "complete": 0.5, "click": 0.25, "skip": -0.5, "dislike": -1.0}
 MAX_FEEDBACK = 20
+MAX_CANDIDATES = 5000
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +139,8 @@ class RankItems:
 
     def _on_candidates(self, record: Record[CandidateList]) -> Record[Any]:
         request = record.payload
+        if len(request.items) > MAX_CANDIDATES:
+            return record.refuse("too_large", f"CandidateList.items: {len(request.items)}; at most {MAX_CANDIDATES}")
         problem = _problem(request)
         if problem is not None:
             return record.refuse("undecodable", problem)
@@ -147,7 +151,10 @@ class RankItems:
         self._context.metrics.count("duplicate", len(request.items) - len(first))
         self._context.metrics.count("unknown_item", sum(item_id not in catalogue for item_id in first))
         request = msgspec.structs.replace(request, items=list(first.values()))
-        self._state.keep(record.key, Request(record.kafka_ms, request))
+        try:
+            self._state.keep(record.key, Request(record.kafka_ms, request))
+        except PayloadError as error:
+            return record.refuse(error.reason, f"CandidateList: {error.detail}")
         served = self._state.get(record.key, ServedList)
         again = served is not None and served.request_id == request.request_id
         ranked, _ = self._ranked(record, request, served.revision + 1 if served and again else 0, "request", None)

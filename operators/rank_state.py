@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from operators.payloads import CandidateList
+from streamer.errors import PayloadError
+
+MAX_STORED_BYTES = 900_000
+"""Of one part: a record of Kafka's default size has room for it, its key and headers."""
 
 
 class AffectState(msgspec.Struct, frozen=True):
@@ -74,8 +78,15 @@ class SessionState:
         return msgspec.msgpack.decode(raw, type=part) if raw else None
 
     def keep(self, session_id: str, part: AffectState | Request | ServedList | Feedback) -> None:
-        """Store a part in place of the one there was."""
-        self._stored[f"{session_id}\0{_NAMES[type(part)]}"] = msgspec.msgpack.encode(part)
+        """Store a part in place of the one there was.
+
+        Raises:
+            PayloadError: `too_large`: a host's changelog takes no record of that size.
+        """
+        stored = msgspec.msgpack.encode(part)
+        if len(stored) > MAX_STORED_BYTES:
+            raise PayloadError("too_large", f"{len(stored)} bytes to keep; at most {MAX_STORED_BYTES} are kept")
+        self._stored[f"{session_id}\0{_NAMES[type(part)]}"] = stored
 
     def drop(self, session_id: str, part: type[Any]) -> None:
         """Erase a part if it is there."""

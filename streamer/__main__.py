@@ -1,4 +1,4 @@
-"""The command line: arguments in, an exit code out. Each command is a file of `streamer/cli/commands`."""
+"""Entry point of the command line: parses arguments and runs one command of `streamer/cli/commands`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from streamer.cli import terminal
 from streamer.cli.commands import COMMANDS
 from streamer.cli.terminal import EXIT_INTERRUPTED
 from streamer.errors import StreamerError
@@ -47,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(typed: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The command line: every command by name, and the arguments of the one that was typed."""
+    """Build the parser: every command by name, and the arguments of the command in `typed`, the only one imported."""
     parser = _Parser(
         prog="streamer",
         description=DESCRIPTION,
@@ -57,21 +58,21 @@ def build_parser(typed: Sequence[str] = ()) -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     groups: dict[str, Any] = {"": subcommands}
     for name, line in COMMANDS.items():
-        group, _, last = name.rpartition(" ")
+        group, _, command_name = name.rpartition(" ")
         if group not in groups:
-            above = subcommands.add_parser(group, help=GROUPS[group])
-            groups[group] = above.add_subparsers(title="commands", metavar="COMMAND", required=True)
-        own = groups[group].add_parser(last, help=line)
+            group_parser = subcommands.add_parser(group, help=GROUPS[group])
+            groups[group] = group_parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        command_parser = groups[group].add_parser(command_name, help=line)
         words = name.split()
         if list(typed[: len(words)]) == words:
             command = importlib.import_module(f"streamer.cli.commands.{'_'.join(words)}")
-            command.add_arguments(own)
-            own.set_defaults(command=command.run)
+            command.add_arguments(command_parser)
+            command_parser.set_defaults(command=command.run)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; errors go to stderr as `error: ...`, without a traceback."""
+    """Run one command and return its exit code; errors are printed to stderr as `error: ...`, without a traceback."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
     args = build_parser(typed).parse_args(typed)
     try:
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StreamerError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except BrokenPipeError:  # the reader of a pipe has gone: not worth a word
+    except BrokenPipeError:  # the reader of the pipe has ended: no error message
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INPUT_OUTPUT
     except OSError as error:
@@ -91,5 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-if __name__ == "__main__":
+def program() -> NoReturn:
+    """Run one command as the whole program, which ends in time whatever its libraries have left running."""
+    terminal.is_program = True
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    program()

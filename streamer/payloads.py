@@ -22,6 +22,8 @@ TRACE_HEADER = "traceparent"
 TICK_HEADER = "tick/1"
 MODALITY_MARK = "x-modality"
 """In a payload's JSON Schema: a field that holds the name of a modality which the topology declares."""
+MAX_DEPTH = 32
+"""Maps and lists may be nested this deep, both ways: what passes through us must be readable to others."""
 
 
 class Keyed(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,10 +162,13 @@ def encode(payload: Keyed) -> bytes:
     """A payload to MessagePack bytes, map keys sorted, so that equal payloads give equal bytes.
 
     Raises:
-        PayloadError: a number in it is not finite.
+        PayloadError: a number in it is not finite, a text is not UTF-8, or it is nested deeper than MAX_DEPTH.
     """
     _refuse_unencodable(payload, type(payload).__name__)
-    return _encoder.encode(payload)
+    try:
+        return _encoder.encode(payload)
+    except UnicodeEncodeError:
+        raise PayloadError("undecodable", f"{type(payload).__name__}: text that isn't UTF-8") from None
 
 
 def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> T:
@@ -231,8 +236,10 @@ def _kind_and_place(match: re.Match[str]) -> str:
     return match[1] + (match[2] or "")
 
 
-def _refuse_unencodable(value: Any, path: str) -> None:
-    """Raise for numbers that aren't finite and for MessagePack extensions; no key of a map is named."""
+def _refuse_unencodable(value: Any, path: str, depth: int = 0) -> None:
+    """Raise for numbers that aren't finite, for MessagePack extensions and deep nesting; no key of a map is named."""
+    if depth > MAX_DEPTH:
+        raise PayloadError("undecodable", f"{path.partition('[')[0]} is nested more than {MAX_DEPTH} deep")
     if isinstance(value, float):
         if not math.isfinite(value):
             raise PayloadError("undecodable", f"{path} is not a finite number")
@@ -240,10 +247,10 @@ def _refuse_unencodable(value: Any, path: str) -> None:
         raise PayloadError("undecodable", f"{path} is a MessagePack extension")
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            _refuse_unencodable(getattr(value, name), f"{path}.{name}")
+            _refuse_unencodable(getattr(value, name), f"{path}.{name}", depth + 1)
     elif isinstance(value, Mapping):
         for inner in value.values():
-            _refuse_unencodable(inner, f"{path}[…]")
+            _refuse_unencodable(inner, f"{path}[…]", depth + 1)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _refuse_unencodable(inner, f"{path}[…]")
+            _refuse_unencodable(inner, f"{path}[…]", depth + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streamer.broker import TopicPartition
+from streamer.broker import TopicPartition, TopicSpec
 from streamer.errors import FencedError, StreamerError, TopicMismatchError
 
 
@@ -41,6 +41,11 @@ def missing_topics(topics: Iterable[str], where: str) -> TopicMismatchError:
 def missing_partition(topic: str, partition: int, where: str) -> TopicMismatchError:
     """A partition that an existing topic does not have."""
     return TopicMismatchError(f"topic {topic} {where} has no partition {partition}")
+
+
+def partitions_differ(spec: TopicSpec, partitions: int) -> list[str]:
+    """A line for `topics_differ` if an existing topic has another number of partitions than its spec, else none."""
+    return [f"{spec.name} has {partitions} partitions, not {spec.partitions}"] if partitions != spec.partitions else []
 
 
 def topics_differ(differences: Iterable[str], where: str, way_out: str = "") -> TopicMismatchError:

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how they are read."""
+"""Arguments that several commands take, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def default_topology() -> Path:
 
 
 def add_topology(parser: argparse.ArgumentParser) -> None:
-    """Add `--topology PATH`, which is the default topology where it isn't given."""
+    """Add `--topology PATH`; without it, `args.topology` is the default topology."""
     parser.add_argument(
         "--topology", type=Path, default=default_topology(), metavar="PATH", help="the picture (default: topology.yaml)"
     )
 
 
 def duration(text: str) -> Duration:
-    """`10m` to a duration.
+    """Parse a duration such as `10m`, for `type=` of argparse.
 
     Raises:
         argparse.ArgumentTypeError: not a whole number and a unit.

@@ -1,17 +1,19 @@
-"""What a command says to a person, which settings it reads, and how Ctrl-C ends it.
+"""Shared by commands: status lines and progress, reading settings, connecting to Kafka, and ending at Ctrl-C.
 
-stdout is for data, stderr for people.
+stdout is for data, stderr for messages to the user.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,34 +27,41 @@ if TYPE_CHECKING:
     from streamer.brokers.kafka.broker import KafkaBroker
 
 EXIT_INTERRUPTED = 130
+LEAVE_S = 5.0
+"""How long a command that has ended may take to be gone."""
+is_program = False
+"""Whether this process is the command line and nothing else: then it may be ended."""
 
 
-def say(line: str) -> None:
-    """A line for the person at the terminal; stdout is for data."""
+def print_status(line: str) -> None:
+    """Print a line for the user on stderr, and flush."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 def read_settings() -> Settings:
-    """The settings of the environment; logging begins as they say."""
+    """Read the settings from the environment, and set up logging with their `log_level`."""
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return settings
 
 
 def to_json(payload: Keyed) -> str:
-    """A payload to one line of JSON, keys sorted."""
+    """Encode a payload as one line of JSON, keys sorted."""
     return msgspec.json.encode(payload, order="sorted").decode()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text to a file, whose folder is made."""
+    """Write text to a file as UTF-8; its folder is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
 def show_progress() -> Callable[[str, float | None], None]:
-    """What to call with what is being done and how far it is (0 to 1, None: unknown): one line on stderr, rewritten."""
+    """Return a callback that shows progress on stderr, in a terminal as one line that is rewritten.
+
+    It takes what is being done, and the fraction done from 0 to 1, or None while that is unknown.
+    """
     last = ""
 
     def show(what: str, fraction: float | None) -> None:
@@ -71,57 +80,77 @@ def show_progress() -> Callable[[str, float | None], None]:
 
 
 @asynccontextmanager
-async def kafka(settings: Settings, *, own: bool = True) -> AsyncIterator[KafkaBroker]:
-    """The Kafka of STREAMER_BROKERS, or where none is set and `own` allows it, one started here for as long as needed.
+async def open_kafka(settings: Settings, *, start_local: bool = False) -> AsyncIterator[KafkaBroker]:
+    """Connect to the Kafka of STREAMER_BROKERS; the connection is closed at the end of the block.
+
+    Args:
+        settings: address and credentials.
+        start_local: where no address is set, run the embedded Kafka for the duration of the block.
 
     Raises:
-        ConfigurationError: none is set, and one of its own would be of no use to this command.
-        LocalKafkaError: none is set, and none can be started.
+        ConfigurationError: no address is set, and `start_local` is false.
+        LocalKafkaError: the embedded Kafka cannot be started.
     """
     from streamer.brokers.embedded.local_kafka import local_kafka
     from streamer.brokers.kafka.broker import KafkaBroker
 
-    if settings.brokers is None and not own:
+    if settings.brokers is None and not start_local:
         way_out = "say where Kafka is, host:port; `streamer broker` starts one and prints its address"
         raise ConfigurationError("environment", [Problem("STREAMER_BROKERS", way_out)])
-    if settings.brokers is not None:
-        broker = KafkaBroker(settings)
-        try:
-            yield broker
-        finally:
-            await broker.close()
-        return
-    async with local_kafka(settings, progress=show_progress()) as server:
-        say(f"Kafka is at {server.address} (for this run only; STREAMER_BROKERS={server.address} lets others join)")
-        broker = KafkaBroker(settings, server.address)
-        try:
-            yield broker
-        finally:
-            await broker.close()
+    async with AsyncExitStack() as stack:
+        address = settings.brokers
+        if address is None:
+            address = (await stack.enter_async_context(local_kafka(settings, progress=show_progress()))).address
+            print_status(f"Kafka is at {address} (for this run only; STREAMER_BROKERS={address} lets others join)")
+        broker = KafkaBroker(settings, address)
+        stack.push_async_callback(broker.close)
+        yield broker
 
 
 def on_stop_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` at the first Ctrl-C or SIGTERM; a second one ends the program at once."""
+    """Call `stop` at the first Ctrl-C or SIGTERM; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def first(received: signal.Signals) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
         if received == signal.SIGINT:
-            say("stopping: finishing what is in hand (Ctrl-C again to drop it)")
+            print_status("stopping: finishing what is in hand (Ctrl-C again to drop it)")
         stop()
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, first, each)
 
 
+def leave_in_time(code: int, message: str = "") -> None:
+    """End this program in `LEAVE_S`, if it hasn't by then: a library's task or thread can't keep it.
+
+    Args:
+        code: what to exit with.
+        message: what the command would have said last, and can't if it never returns.
+    """
+    if not is_program:
+        return
+
+    def leave() -> None:
+        left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+        last = [message] if message else []
+        sys.stderr.writelines(f"{line}\n" for line in [*last, f"left running: {', '.join(left) or 'tasks'}"])
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(LEAVE_S, leave)
+    timer.daemon = True
+    timer.start()
+
+
 async def count_until_stopped(published: AsyncIterator[list[str]]) -> tuple[Counter[str], int]:
-    """The topics of what is published, as it is, to how many went to each, and the exit code; Ctrl-C ends it."""
-    this = asyncio.current_task()
+    """Count published records by topic until the end or Ctrl-C; returns the counts and the exit code."""
+    task = asyncio.current_task()
 
     def stop() -> None:
-        if this is not None:
-            this.cancel()
+        if task is not None:
+            task.cancel()
 
     on_stop_signals(stop)
     counts: Counter[str] = Counter()
@@ -129,11 +158,11 @@ async def count_until_stopped(published: AsyncIterator[list[str]]) -> tuple[Coun
         async for topics in published:
             counts.update(topics)
     except asyncio.CancelledError:
-        say("stopped in the middle")
+        print_status("stopped in the middle")
         return counts, EXIT_INTERRUPTED
     return counts, 0
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """`3 chat_messages, 20 video_frames`: what there is none of is left out."""
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Format counts as `3 chat_messages, 20 video_frames`; zeros are left out."""
     return ", ".join(f"{n} {name}" for name, n in sorted(counts.items()) if n)

@@ -1,10 +1,9 @@
-"""`streamer audit`: the entries of the topic `audit` that are asked for, read back and printed."""
+"""Reads entries of the topic `audit`, selected by session, user or kind, and formats them for a terminal."""
 
 from __future__ import annotations
 
 import logging
 import textwrap
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
@@ -42,8 +41,8 @@ async def read_entries(broker: Broker, topology: Topology, query: AuditQuery) ->
         raise ConfigurationError(str(topology.source), [Problem("topics.audit", NONE_KEPT)])
     subjects = None if query.session is None else {query.session}
     if query.user is not None:
-        own = await sessions_of(broker, topology, query.user)
-        subjects = own if subjects is None else own & subjects
+        of_user = await sessions_of(broker, topology, query.user)
+        subjects = of_user if subjects is None else of_user & subjects
     found = [
         ((message.timestamp_ms, message.partition, message.offset), entry)
         async for message in read_to_end(broker, [AUDIT])
@@ -66,12 +65,8 @@ def _entry(message: Message) -> AuditEntry | None:
 def readable(entry: AuditEntry) -> str:
     """An entry as lines of up to 80 columns: time, kind and subject, then its details."""
     lines = [f"{utc_text(entry.event_time_ms)}  {entry.kind:<8}  {entry.subject}"]
-    for name, value in _ordered(entry.detail).items():
+    for name, value in sorted(entry.detail.items()):
         lines += textwrap.wrap(
             f"{name}: {value}", _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False
         )
     return "\n".join(lines) + "\n"
-
-
-def _ordered(detail: Mapping[str, str]) -> Mapping[str, str]:
-    return dict(sorted(detail.items()))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamer.broker import Outgoing
 from streamer.brokers.kafka.broker import KafkaBroker
-from streamer.compliance.people import names_users, read_to_end, user_of
+from streamer.compliance.people import names_users, read_to_end, session_of, user_of
 from streamer.compliance.retention import TopicRetention, read_retention
 from streamer.errors import StreamerError, TopicMismatchError
 from streamer.event_time import Clock
@@ -116,7 +116,7 @@ async def forget(
 async def _find_holdings(
     broker: KafkaBroker, topology: Topology, sessions: Collection[str], who: str | None = None
 ) -> Found:
-    """What Kafka holds of these sessions, of the one of this id, and of those of the user of this id."""
+    """Read all topics for records of `sessions`, of the session with the id `who`, and of the user with that id."""
     sessions = set(sessions)
     by_session: dict[str, dict[bytes, Holdings]] = {}
     topics = [t.name for t in topology.topics.values() if t.keyed_by_session or not t.compact]
@@ -130,7 +130,7 @@ async def _find_holdings(
                 holdings.newest_ms = max(holdings.newest_ms, message.timestamp_ms)
                 holdings.keys[message.partition, key] = message.value is not None
                 if who and topic is not None and names_users(topic) and user_of(topic, message) == who:
-                    sessions.add(key.decode(errors="surrogateescape"))
+                    sessions.add(session_of(message))
         except TopicMismatchError:  # it was never created
             continue
     if who and any(_bytes(who) in by_key for by_key in by_session.values()):
@@ -159,7 +159,7 @@ def _entry(session: str, now_ms: int) -> AuditEntry:
 def _recorded(path: Path, topology: Topology, who: str) -> Iterable[str]:
     """The sessions of a recording that have this id, or belong to the user of this id."""
     for message in Recording(path).messages():
-        topic, session = topology.topics.get(message.topic), (message.key or b"").decode(errors="surrogateescape")
+        topic, session = topology.topics.get(message.topic), session_of(message)
         if topic is None or not topic.keyed_by_session:
             continue
         if session == who or (names_users(topic) and user_of(topic, message) == who):

@@ -1,6 +1,6 @@
 """Reads topics to their end, and finds the sessions of a person.
 
-A payload with a field `user_id` names the person whose session its record belongs to; nothing else is known of people.
+A payload with a field `user_id` names the person whose session its record belongs to; there is no other link to people.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WAIT_MS = 200
 
 
 async def read_to_end(broker: Broker, topics: Sequence[str]) -> AsyncIterator[Message]:
-    """Every record that topics hold when this is called, in offset order within a partition.
+    """Yield every record that is in the topics when this is called, in offset order within a partition.
 
     Raises:
         BrokerUnreachableError: nobody answers.
@@ -41,8 +41,13 @@ def names_users(topic: Topic) -> bool:
     return {"session_id", "user_id"} <= set(topic.type.__struct_fields__)
 
 
+def session_of(message: Message) -> str:
+    """The session of a record that is keyed by it; bytes that are not UTF-8 are kept as surrogates."""
+    return (message.key or b"").decode(errors="surrogateescape")
+
+
 def user_of(topic: Topic, message: Message) -> str | None:
-    """The person whom a record of a topic that names them names; None for one that was deleted or can't be read."""
+    """The `user_id` in a record of a topic that `names_users`; None for a deletion, or a record that can't be read."""
     try:
         return str(getattr(decode(message.value, topic.type), "user_id", None)) if message.value is not None else None
     except PayloadError:
@@ -50,14 +55,14 @@ def user_of(topic: Topic, message: Message) -> str | None:
 
 
 async def sessions_of(broker: Broker, topology: Topology, user_id: str) -> set[str]:
-    """The sessions that the tables have ever named this person for, as far as Kafka still holds it.
+    """The sessions of a person, by all records of tables that Kafka still retains.
 
     Raises:
         StreamerError: see `read_to_end`.
     """
     tables = [t.name for t in topology.topics.values() if t.compact and names_users(t)]
     return {
-        (message.key or b"").decode(errors="surrogateescape")
+        session_of(message)
         async for message in read_to_end(broker, tables)
         if user_of(topology.topics[message.topic], message) == user_id
     }

@@ -1,6 +1,6 @@
 """How long Kafka really keeps a record, by the settings of topics and brokers.
 
-Kafka deletes whole segments. A record is in one that goes on for up to `segment.ms`; the whole of it is too old after
+Kafka deletes whole segments. A record is in one that goes on for up to `segment.ms`; the segment is too old after
 `retention.ms`; that is checked each `log.retention.check.interval.ms`; its file goes after `file.delete.delay.ms`. A
 quiet partition's only segment goes too, without waiting for a record.
 
@@ -20,24 +20,26 @@ from streamer.topology.topology import Topology
 
 PROMISED_MS = 90_000
 """Raw media is off every disk within this time (DESIGN §9)."""
-WAY_OUT = {
+RECOMMENDED = {
     "retention.ms": 60_000,
     "segment.ms": 10_000,
     "log.retention.check.interval.ms": 10_000,
     "file.delete.delay.ms": 1000,
 }
-"""Settings that keep the promise, as the embedded Kafka has them; each is a term of the sum."""
-COMPACTION = "max.compaction.lag.ms"
+"""Settings with which the sum, and so the time on disk, stays within PROMISED_MS; the embedded Kafka has them."""
+COMPACTION_LAG = "max.compaction.lag.ms"
 _UNLIMITED = 2**63 - 1
 _CHECK, _REMOTE = "log.retention.check.interval.ms", "remote.storage.enable"
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRetention:
-    """A topic's settings as they are in force, by name; -1 means for ever.
+    """For how long Kafka retains a topic's records, by the settings in force.
 
-    `compacted_ms` is None for a topic that isn't compacted, -1 where replaced records may stay for ever. `remote`:
-    whether Kafka also copies its segments to a remote tier, which keeps times of its own.
+    Args:
+        terms: the settings of RECOMMENDED by name, in ms; -1 means for ever.
+        compacted_ms: `max.compaction.lag.ms`; None: the topic isn't compacted, -1: replaced records may stay for ever.
+        remote: whether Kafka also copies its segments to a remote tier, which has a retention of its own.
     """
 
     terms: Mapping[str, int]
@@ -57,42 +59,42 @@ async def read_retention(broker: KafkaBroker, topics: Sequence[str]) -> dict[str
         StreamerError: this user may not ask, or nobody answers.
     """
     check_ms = max(int(found[_CHECK]) for found in (await broker.broker_settings([_CHECK])).values())
-    asked = [*(name for name in WAY_OUT if name != _CHECK), COMPACTION, "cleanup.policy", _REMOTE]
+    asked = [*(name for name in RECOMMENDED if name != _CHECK), COMPACTION_LAG, "cleanup.policy", _REMOTE]
     return {
         topic: TopicRetention(
-            {n: check_ms if n == _CHECK else int(own[n]) for n in WAY_OUT},
-            _compacted_ms(own) if "compact" in own["cleanup.policy"] else None,
-            own.get(_REMOTE) == "true",
+            {n: check_ms if n == _CHECK else int(settings[n]) for n in RECOMMENDED},
+            _compacted_ms(settings) if "compact" in settings["cleanup.policy"] else None,
+            settings.get(_REMOTE) == "true",
         )
-        for topic, own in (await broker.topic_settings(topics, asked)).items()
+        for topic, settings in (await broker.topic_settings(topics, asked)).items()
     }
 
 
-def _compacted_ms(own: Mapping[str, str]) -> int:
-    lag_ms = int(own.get(COMPACTION, _UNLIMITED))
+def _compacted_ms(settings: Mapping[str, str]) -> int:
+    lag_ms = int(settings.get(COMPACTION_LAG, _UNLIMITED))
     return -1 if lag_ms == _UNLIMITED else lag_ms
 
 
-async def media_lines(broker: KafkaBroker, topology: Topology) -> list[str]:
+async def media_retention_lines(broker: KafkaBroker, topology: Topology) -> list[str]:
     """Lines for a terminal: how long this Kafka really keeps raw media, and what to set where that is too long."""
     media = [t.name for t in topology.topics.values() if t.type.LONGEST_RETENTION_MS is not None]
     try:
         found = await read_retention(broker, media)
     except StreamerError as error:
         return [f"warning: how long raw media is really kept can't be read: {error}"]
-    return [line for topic, kept in found.items() for line in lines_of(topic, kept)]
+    return [line for topic, retention in found.items() for line in retention_lines(topic, retention)]
 
 
-def lines_of(topic: str, kept: TopicRetention) -> list[str]:
+def retention_lines(topic: str, retention: TopicRetention) -> list[str]:
     """Lines for a terminal about one topic of raw media."""
-    longest_ms = kept.longest_ms
+    longest_ms = retention.longest_ms
     found = "for ever" if longest_ms is None else f"for up to {-(-longest_ms // 1000)} s"
     lines = [f"{topic}: raw media stays on Kafka's disks {found}"]
     if longest_ms is None or longest_ms > PROMISED_MS:
-        wrong = [name for name, most in WAY_OUT.items() if not 0 <= kept.terms[name] <= most]
-        terms = ", ".join(f"{name}={kept.terms[name]}" for name in wrong)
-        better = ", ".join(f"{name}={WAY_OUT[name]}" for name in wrong)
+        wrong = [name for name, most in RECOMMENDED.items() if not 0 <= retention.terms[name] <= most]
+        terms = ", ".join(f"{name}={retention.terms[name]}" for name in wrong)
+        better = ", ".join(f"{name}={RECOMMENDED[name]}" for name in wrong)
         lines = [f"warning: {lines[0]}, not {Duration(PROMISED_MS)}: {terms}; set {better}"]
-    if kept.remote:
+    if retention.remote:
         lines.append(f"warning: {topic}: {_REMOTE}=true: copies of raw media in the remote tier are not counted here")
     return lines

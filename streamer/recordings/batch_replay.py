@@ -20,7 +20,6 @@ from streamer.recordings.recording import Recording, in_kafka_order
 from streamer.recordings.replay import pass_time, settle
 from streamer.runtime.emitting import DEAD_LETTERS
 from streamer.runtime.pipeline import Pipeline
-from streamer.runtime.runner import Runner
 from streamer.runtime.window_operator import LATE_RECORDS
 from streamer.settings import Settings
 from streamer.topology.topology import OperatorSpec, Topology
@@ -36,7 +35,7 @@ class BatchReplay:
     """The result of a batch replay.
 
     Args:
-        broker: holds every record, restored and written.
+        broker: contains every record, restored and written.
         operators: those that ran.
         finals: the topics that they name under `writes`.
         outputs: all topics that they may have written to.
@@ -63,10 +62,10 @@ async def batch_replay(
 
     Args:
         recording: what they read; what they write themselves is not restored.
-        topology: usually the recording's own.
-        settings: but for queue policies: every record is processed.
-        only: the operators; those with windows whose input was recorded where it is empty.
-        finish: close what is open at the end by letting time pass.
+        topology: usually the one in the recording's header.
+        settings: the operators' settings; queue policies are ignored, since every record is processed.
+        only: the operators to run; if empty, all with windows whose inputs were recorded.
+        finish: let time pass at the end until every window is closed.
 
     Raises:
         MediaError: the recording lacks what they read, or can't be read.
@@ -100,7 +99,7 @@ async def batch_replay(
             for _, message in batch:
                 broker.restore(message)
             await settle(pipeline)
-        replayed.still_open = _any_window_open(pipeline.runners)
+        replayed.still_open = any(runner.wake_ms() is not None for runner in pipeline.runners)
         if finish:
             before = {name: len(broker.messages(name)) for name in finals}
             broker.restoring = set()
@@ -152,10 +151,6 @@ def _without_retention(topology: Topology) -> list[TopicSpec]:
     return [TopicSpec(s.name, s.partitions, compact=s.compact) for s in topology.topic_specs()]
 
 
-def _any_window_open(runners: Sequence[Runner]) -> bool:
-    return any(runner.wake_ms() is not None for runner in runners)
-
-
 class _RestoringBroker(MemoryBroker):
     """A broker that accepts no records on the topics of `restoring`: their next record is a recorded one."""
 
@@ -173,6 +168,8 @@ class _RestoringBroker(MemoryBroker):
 
 
 class _TickFreeProducer:
+    """A producer that drops records for the topics in `_RestoringBroker.restoring`."""
+
     def __init__(self, producer: Producer, broker: _RestoringBroker) -> None:
         self._producer, self._broker = producer, broker
 

@@ -1,8 +1,8 @@
-"""A session folder or a video file in, what a platform would have published of it out, in the order of event time.
+"""Reads a session folder or a media file as the events a platform would have published, in the order of event time.
 
 A session folder holds `media.mkv` (or another media file) and/or `chat.jsonl`, and may hold a `<topic>.jsonl` for any
-other topic from outside, one payload a line, with `event_time_ms` counted from the start of the session. The file
-where PyAV and OpenCV are used for reading media.
+other topic from outside, one payload a line, with `event_time_ms` counted from the start of the session. Media is
+decoded with PyAV, frames are encoded with OpenCV.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_session(path: Path) -> Iterator[Event]:
         raise MediaError(f"{path}: no such file or folder")
     if path.is_file():
         streams = [_video(path), _audio(path)]
-        if not any(_has(path, kind) for kind in ("video", "audio")):
+        if not any(_has_stream(path, kind) for kind in ("video", "audio")):
             raise MediaError(f"{path}: holds neither video nor audio")
         return heapq.merge(*streams, key=lambda e: e.at_ms)
     media = sorted(p for p in path.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES)
@@ -54,11 +54,11 @@ def read_session(path: Path) -> Iterator[Event]:
             f"{path}: a session folder holds a media file ({', '.join(MEDIA_SUFFIXES[:3])}, …) or chat.jsonl"
         )
     streams = [stream for p in media for stream in (_video(p), _audio(p))]
-    streams += [iter(sorted(_lines(p), key=lambda e: e.at_ms)) for p in lines]
+    streams += [iter(sorted(_read_lines(p), key=lambda e: e.at_ms)) for p in lines]
     return heapq.merge(*streams, key=lambda e: e.at_ms)
 
 
-def _lines(path: Path) -> Iterator[Event]:
+def _read_lines(path: Path) -> Iterator[Event]:
     topic = "chat_messages" if path.stem == "chat" else path.stem
     try:
         text = path.read_text(encoding="utf-8")
@@ -89,17 +89,17 @@ def _open(path: Path) -> Any:
         raise MediaError(f"{path}: not a media file that can be read ({type(error).__name__})") from None
 
 
-def _has(path: Path, kind: str) -> bool:
+def _has_stream(path: Path, kind: str) -> bool:
     with _open(path) as container:
         return any(stream.type == kind for stream in container.streams)
 
 
 def _video(path: Path) -> Iterator[Event]:
-    """Frames as JPEG, at most 10 a second and 640 pixels wide or high."""
+    """Frames as JPEG, at most 10 a second, scaled to at most 640 pixels on the longer side."""
     import av
     import cv2
 
-    if not _has(path, "video"):
+    if not _has_stream(path, "video"):
         return
     with _open(path) as container:
         due_ms, seq = 0, 0
@@ -121,22 +121,22 @@ def _video(path: Path) -> Iterator[Event]:
 
 
 def _audio(path: Path) -> Iterator[Event]:
-    """Chunks of 50 ms, 16 kHz mono."""
+    """Chunks of 50 ms as 16-bit PCM, 16 kHz mono."""
     import av
 
-    if not _has(path, "audio"):
+    if not _has_stream(path, "audio"):
         return
     with _open(path) as container:
         resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE_HZ)
-        held, seq = bytearray(), 0
+        buffered, seq = bytearray(), 0
         size = SAMPLE_RATE_HZ * CHUNK_MS // 1000 * 2
         try:
             for frame in chain(container.decode(audio=0), (None,)):
                 for piece in resampler.resample(frame):
-                    held += piece.to_ndarray().tobytes()
-                while len(held) >= size or (frame is None and held):
-                    yield _chunk(seq, bytes(held[:size]))
-                    del held[:size]
+                    buffered += piece.to_ndarray().tobytes()
+                while len(buffered) >= size or (frame is None and buffered):
+                    yield _chunk(seq, bytes(buffered[:size]))
+                    del buffered[:size]
                     seq += 1
         except av.FFmpegError as error:
             raise MediaError(

@@ -1,4 +1,4 @@
-"""Records topics to a file: decides which records a recording may hold, and reads them without a consumer group.
+"""Records topics to a file: decides which records may be recorded, and reads them without a consumer group.
 
 Tables are read from their beginning, whatever is asked for the rest, since they are what was in force. What people
 showed, said or wrote (payloads with `MEDIA`) is recorded only if asked for, and only as far as consents allow.
@@ -134,7 +134,7 @@ async def record(
     clock: Clock,
     stop: asyncio.Event,
 ) -> End:
-    """Read until `stop` is set or `request` says so, write what may be recorded; returns what is in the recording.
+    """Read until `stop` is set or the request is fulfilled, and write what may be recorded; returns the `End`.
 
     Raises:
         BrokerUnreachableError: nobody answers; what was written so far can be read.
@@ -186,13 +186,14 @@ async def record(
 
 
 class _Since:
-    """Finds in each partition the first record at or after a Kafka time; all records behind it are recorded."""
+    """Finds in each partition the first record at or after a Kafka time; all later records are recorded."""
 
     def __init__(self, since_ms: int) -> None:
         self._since_ms = since_ms
         self._begun: set[TopicPartition] = set()
 
     def reached(self, message: Message) -> bool:
+        """Whether this record is recorded."""
         partition = TopicPartition(message.topic, message.partition)
         if message.timestamp_ms >= self._since_ms:
             self._begun.add(partition)

@@ -1,8 +1,9 @@
 """Recordings: Kafka records as they are stored there, in one append-only file; `.affectlog` by convention.
 
-The file is a MessagePack stream of `bin 32` objects, each of which holds one MessagePack value: first a map (`Header`),
-then for each record an array [topic, partition, offset, Kafka time, key, value, [[header, value], …]], finally a map
-(`End`). Records of a partition are in offset order. After a crash the file can be read up to the last complete record.
+The file is a MessagePack stream of `bin 32` objects, each of which contains one MessagePack value: first a map
+(`Header`), then for each record an array [topic, partition, offset, Kafka time, key, value, [[header, value], …]],
+finally a map (`End`). Records of a partition are in offset order. After a crash the file can be read up to the last
+complete record.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class _Preface(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What was recorded: the app, its topology (the whole file), and the payload of each topic."""
+    """What was recorded: the app, its topology (the full text of the file), and the payload of each topic."""
 
     format: Literal["affectlog"] = "affectlog"
     version: int = VERSION
@@ -84,14 +85,14 @@ def header_of(topology: Topology, topics: Iterable[str], made_at_ms: int) -> Hea
         app=str(topology.app),
         partitions=topology.partitions,
         topology=topology.source.read_text(encoding="utf-8"),
-        topics={str(name): topology.topics[name].payload for name in topics},  # a Name of the topology is a str's kind
+        topics={str(name): topology.topics[name].payload for name in topics},  # Name, a subclass of str, to str
         made_at_ms=made_at_ms,
         product=f"affectstream {version}",
     )
 
 
 class RecordingWriter:
-    """Writes a recording; a new file that only its owner may read, locked until it is closed.
+    """Writes a recording: a new file that only its owner can read, locked until it is closed.
 
     Raises:
         MediaError: there is something at `path` already.
@@ -136,7 +137,7 @@ class RecordingWriter:
 
 
 class Recording:
-    """A recording to read. `end` and `cut_at` are known once `messages` has been read through.
+    """A recording to read. `end` and `cut_at` are set once `messages` has been read to its end.
 
     Raises:
         MediaError: no such file, no recording, or one of a newer version; names the file, and the byte where it fails.
@@ -155,11 +156,11 @@ class Recording:
             raise MediaError(f"{path}: breaks off at byte 0: not even the header is whole, nothing can be read")
         at, body = first
         try:
-            known = _preface.decode(body)
+            preface = _preface.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise _damaged(path, at, "no header of a recording") from None
-        if known.version > VERSION:
-            newer = f"recorded in version {known.version} of the format; this build reads up to {VERSION}"
+        if preface.version > VERSION:
+            newer = f"recorded in version {preface.version} of the format; this build reads up to {VERSION}"
             raise MediaError(f"{path}: {newer}: use a newer affectstream")
         try:
             self.header = _header.decode(body)
@@ -190,7 +191,7 @@ class Recording:
             self.cut_at = None if self.end is not None else at + _LENGTH_BYTES + len(body)
 
     def warning(self) -> str | None:
-        """A warning if the recording breaks off, None if it ended properly; known once `messages` was read through."""
+        """A warning if the recording breaks off, None if it ended properly; call it once `messages` has been read."""
         if self.cut_at is None:
             return None
         lost = self.path.stat().st_size - self.cut_at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from streamer.topology.topology import Topic, Topology
 DELIVERY_MS = 50
 SIMULATED_START_MS = 1_700_000_000_000
 SETTLE_ROUNDS = 10_000
-MOMENTS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
-"""The fields of payloads from outside that are moments, and move with the session they are replayed in."""
+TIME_FIELDS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
+"""The fields of payloads from outside that are points in time; replay shifts them all by the same amount."""
 
 
 def consent_event(modalities: Iterable[str], session_id: str, at_ms: int = 0) -> Event:
@@ -57,8 +57,8 @@ def message(event: Event, session_id: str, start_ms: int, topology: Topology) ->
     """
     topic = topology.topics.get(event.topic)
     if topic is None or topic.external != "in":
-        known = ", ".join(t.name for t in topology.topics.values() if t.external == "in")
-        raise MediaError(f"{event.topic}: not a topic that comes from outside; those are {known}")
+        external = ", ".join(t.name for t in topology.topics.values() if t.external == "in")
+        raise MediaError(f"{event.topic}: not a topic that comes from outside; those are {external}")
     fields: dict[str, Any] = _shifted({**event.fields, "event_time_ms": event.at_ms}, start_ms)
     if issubclass(topic.type, SessionKeyed):
         fields["session_id"] = session_id
@@ -83,7 +83,7 @@ async def replay_live(
     await producer.start()
     start_ms = clock.now_ms()
     try:
-        async for event in _ahead(events):
+        async for event in _read_ahead(events):
             length_ms = len(event.fields["data"]) // 32 if event.topic == "audio_chunks" else 0
             await clock.sleep_ms(start_ms + event.at_ms + length_ms - clock.now_ms())
             await producer.send([message(event, session_id, start_ms, topology)])
@@ -97,18 +97,19 @@ async def replay_recording(
 ) -> AsyncIterator[Sequence[Message]]:
     """Publish a recording's records of external topics, at the recorded pace, with their times moved to now.
 
-    Tables that were in force when it began are published at once. A value that is no map goes out as it is.
+    Tables that were in force when it began are published at once. A value that is not a MessagePack map is published
+    unchanged.
 
     Args:
         recording: the records.
-        topology: says which topics come from outside; a record keeps its partition where their number is the same.
-        broker: where to.
-        session_id: a new name for the session, if there is only one.
-        clock: whose pace.
+        topology: which topics come from outside; with the recorded number of partitions, records keep their partition.
+        broker: the broker to publish to.
+        session_id: a new id for the session, if there is only one.
+        clock: sets the pace.
 
     Raises:
         MediaError: nothing in it comes from outside, or it can't be read.
-        ConfigurationError: a new name for more than one session.
+        ConfigurationError: a new id for more than one session.
     """
     clock = clock or SystemClock()
     outside = {t.name: t for t in topology.topics.values() if t.external == "in"}
@@ -137,7 +138,7 @@ async def replay_recording(
 
 
 def _moved(message: Message, by_ms: int, topic: Topic, session_id: str | None, same_partition: bool) -> Outgoing:
-    """A recorded record with its times moved, and perhaps another session."""
+    """A recorded record to publish, with its times shifted, and perhaps with another session id."""
     key, value = message.key, message.value
     try:
         fields = msgspec.msgpack.decode(value) if value is not None else None
@@ -154,11 +155,11 @@ def _moved(message: Message, by_ms: int, topic: Topic, session_id: str | None, s
 
 
 def _shifted(fields: dict[str, Any], by_ms: int) -> dict[str, Any]:
-    """A payload's fields with its moments moved."""
-    return fields | {name: fields[name] + by_ms for name in MOMENTS if isinstance(fields.get(name), int)}
+    """A payload's fields with its TIME_FIELDS shifted."""
+    return fields | {name: fields[name] + by_ms for name in TIME_FIELDS if isinstance(fields.get(name), int)}
 
 
-async def _ahead(events: Iterable[Event]) -> AsyncIterator[Event]:
+async def _read_ahead(events: Iterable[Event]) -> AsyncIterator[Event]:
     """Decode the next event in a thread, so that publishing keeps its pace."""
     iterator = iter(events)
     pending = asyncio.create_task(asyncio.to_thread(next, iterator, None))
@@ -199,9 +200,9 @@ async def simulate(
 async def pass_time(
     pipeline: Pipeline, clock: ManualClock, until_ms: int | None, *, woken_by: Sequence[Runner] | None = None
 ) -> None:
-    """Advance the clock, stopping whenever an operator wants to be woken; until none does if `until_ms` is None.
+    """Advance the clock, stopping at each wake time of an operator; until none is left if `until_ms` is None.
 
-    `woken_by` are the operators that may ask for it, all where it is None.
+    `woken_by` limits this to some operators; None means all.
     """
     while True:
         asking = pipeline.runners if woken_by is None else woken_by
@@ -227,14 +228,12 @@ async def settle(pipeline: Pipeline) -> None:
     raise MediaError("the operators keep producing without end: is there a cycle among the topics?")
 
 
-def session_events(path: Path, consent: Iterable[str]) -> list[Event] | Iterable[Event]:
+def contains_consents(path: Path) -> bool:
+    """Whether a path is a session folder with a `consents.jsonl`."""
+    return path.is_dir() and (path / "consents.jsonl").exists()
+
+
+def session_events(path: Path, consent: Iterable[str]) -> Iterable[Event]:
     """The events of a folder or file, preceded by a consent if the folder has none and something is granted."""
-    own = path.is_dir() and (path / "consents.jsonl").exists()
-    granted = list(consent)
-    events = read_session(path)
-    return events if own or not granted else _after(consent_event(granted, path.stem), events)
-
-
-def _after(first: Event, rest: Iterable[Event]) -> Iterable[Event]:
-    yield first
-    yield from rest
+    granted, events = list(consent), read_session(path)
+    return events if contains_consents(path) or not granted else chain([consent_event(granted, path.stem)], events)

@@ -37,7 +37,7 @@ def to_record(
         max_skew_ms: how far event time may be ahead of Kafka time; None leaves that to a windowed operator, which
             compares with its partition's Kafka time.
     """
-    headers = dict(message.headers)
+    headers = {name: value or b"" for name, value in message.headers}  # Kafka's header values may be null
     origin = Origin(message.topic, message.partition, message.offset)
     key = (message.key or b"")[:LONGEST_KEY_BYTES].decode(errors="surrogateescape")
     trace = headers.get(TRACE_HEADER, b"").decode(errors="replace") or None

@@ -72,7 +72,8 @@ class Emitter:
             detail = f"an answer of {len(value)} bytes is more than a topic takes"
             return self._refused(record, Refusal("failed", detail))
         headers = headers_for(record.payload, record.traceparent)
-        return Outgoing(record.to or self._spec.writes, record.key.encode(), value, headers)
+        key = record.key.encode(errors="surrogateescape")
+        return Outgoing(record.to or self._spec.writes, key, value, headers)
 
     def _refused(self, record: Record[Any], refusal: Refusal) -> Outgoing:
         self._context.metrics.count("dead_lettered")

@@ -79,6 +79,8 @@ class Tables:
             tombstone = message.value is None  # compaction's way to delete
             record = to_record(message, self._payloads, self._partitions, self._context)
             refused = isinstance(record.payload, Refusal)
+            if tombstone and not _is_text(message.key):  # no session's or item's: nothing to delete
+                continue
             fails_closed = self._payloads[message.topic].FAILS_CLOSED
             if refused and not tombstone:
                 outputs.append(record)
@@ -111,3 +113,11 @@ class Tables:
             return "older"
         self._latest[message.topic, key] = (at_ms, partitions | {partition})
         return "undecided"
+
+
+def _is_text(key: bytes | None) -> bool:
+    try:
+        (key or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True

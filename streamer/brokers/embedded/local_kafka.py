@@ -1,6 +1,6 @@
 """Runs Apache Kafka on this machine: one node, or several.
 
-Each JVM runs in a session of its own, so that Ctrl-C does not stop it before the pipeline has drained. A watcher
+Each JVM runs in a separate process session, so that Ctrl-C does not stop it before the pipeline has drained. A watcher
 process on a pipe from this process kills the JVM when this process ends, in whatever way.
 """
 

@@ -118,10 +118,10 @@ class KafkaBroker:
 
     async def committed(self, group: str, partition: TopicPartition) -> Committed | None:
         """A group's committed offset with its metadata, which aiokafka's consumer would drop."""
-        wanted = kafka_partition(partition)
+        asked = kafka_partition(partition)
 
         async def send(admin: AIOKafkaAdminClient) -> Committed | None:
-            found = (await admin.list_consumer_group_offsets(group, partitions=[wanted])).get(wanted)
+            found = (await admin.list_consumer_group_offsets(group, partitions=[asked])).get(asked)
             if found is None:  # the response carries an error that aiokafka does not check
                 raise errors.GroupCoordinatorNotAvailableError
             return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
@@ -197,14 +197,14 @@ class KafkaBroker:
 
         async def send(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
             described = [t for t in await admin.describe_topics() if not t["error_code"]]
-            known = [described]
+            answers = [described]
             for broker in (await admin.describe_cluster())["brokers"] if until else ():
                 with suppress(TimeoutError, errors.KafkaError):  # of a dead broker; the others do not wait for it
                     async with asyncio.timeout(kafka_options.CONNECT_SECONDS):
                         everything, node = MetadataRequest(None), broker["node_id"]
                         answer = await admin._send_request_to_node(node, everything)  # noqa: SLF001 - no public way
-                        known.append(answer.to_object()["topics"])
-            for topics in known:
+                        answers.append(answer.to_object()["topics"])
+            for topics in answers:
                 led = {t["topic"] for t in topics if all(p["leader"] >= 0 for p in t["partitions"])}
                 if until - led:
                     raise errors.LeaderNotAvailableError

@@ -100,13 +100,14 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         return [_message(record) for records in batches.values() for record in records]
 
     async def _positions_within(self, timeout_ms: int) -> dict[structs.TopicPartition, int]:
-        """The position in each partition, if known in time: a fetch that fails is repeated from there."""
-        consumer, known = self._running(), positions(self._running())
+        """The position in each partition, if Kafka answers in time: a fetch that fails is repeated from there."""
+        consumer = self._running()
+        found = positions(consumer)
         with suppress(TimeoutError, errors.IllegalStateError):  # the latter of a partition that has just been revoked
             async with asyncio.timeout(timeout_ms / 1000):
-                for tp in consumer.assignment() - known.keys():
-                    known[tp] = await consumer.position(tp)
-        return known
+                for tp in consumer.assignment() - found.keys():
+                    found[tp] = await consumer.position(tp)
+        return found
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The assigned partitions."""
@@ -182,7 +183,7 @@ def _message(r: structs.ConsumerRecord[bytes | None, bytes | None]) -> Message:
 
 
 def positions(consumer: AIOKafkaConsumer) -> dict[structs.TopicPartition, int]:
-    """A consumer's known positions, by assigned partition."""
+    """A consumer's position in each assigned partition that has one yet."""
     assignment = _assignment(consumer)
     states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment else {}
     return {tp: int(s.position) for tp, s in states.items() if s is not None and s.has_valid_position}

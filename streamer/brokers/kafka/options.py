@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamer.broker import TopicSpec
+from streamer.brokers.protocol_errors import partitions_differ
 from streamer.errors import ConfigurationError, Problem
 from streamer.settings import Settings
 
@@ -96,9 +97,7 @@ def topic_attributes(spec: TopicSpec) -> dict[str, str]:
 
 def topic_differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
     """How an existing topic differs from its spec, one line for each difference."""
-    found = []
-    if partitions != spec.partitions:
-        found.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}")
+    found = partitions_differ(spec, partitions)
     if config["message.timestamp.type"] != "LogAppendTime":
         found.append(f"{spec.name} has message.timestamp.type={config['message.timestamp.type']}, not LogAppendTime")
     if ("compact" in config["cleanup.policy"]) != spec.compact:

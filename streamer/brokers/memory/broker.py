@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from streamer.broker import (
     Committed,
@@ -100,8 +100,23 @@ class MemoryBroker:
         return self._groups.setdefault(name, _Group(name))
 
 
-class _MemoryConsumer:
+class _MemoryClient:
+    """What consumers and producers share: they are used between `start` and `stop` only."""
+
+    _kind: ClassVar[str]
+
+    def __init__(self, stored: MemoryTopics) -> None:
+        self._stored, self._started = stored, False
+
+    def _require_started(self) -> None:
+        if not self._started:
+            raise not_started(self._kind)
+
+
+class _MemoryConsumer(_MemoryClient):
     """A `Consumer`: a member of a group, or a reader of all partitions."""
+
+    _kind = "consumer"
 
     def __init__(
         self,
@@ -111,11 +126,11 @@ class _MemoryConsumer:
         earliest: bool,
         callbacks: RebalanceCallbacks,
     ) -> None:
+        super().__init__(stored)
         self.topics = frozenset(topics)
-        self._stored, self._group, self._earliest, self._callbacks = stored, group, earliest, callbacks
+        self._group, self._earliest, self._callbacks = group, earliest, callbacks
         self._positions: dict[TopicPartition, int] = {}
         self._ready = False  # whether on_assigned has returned for the current assignment
-        self._started = False
 
     async def start(self) -> None:
         """Join; the callbacks of all members have returned when this does."""
@@ -257,16 +272,11 @@ class _MemoryConsumer:
                 heappop(heads)
         return found
 
-    def _require_started(self) -> None:
-        if not self._started:
-            raise not_started("consumer")
 
-
-class _MemoryProducer:
+class _MemoryProducer(_MemoryClient):
     """A `Producer` that appends at once."""
 
-    def __init__(self, stored: MemoryTopics) -> None:
-        self._stored, self._started = stored, False
+    _kind = "producer"
 
     async def start(self) -> None:
         self._started = True
@@ -281,10 +291,6 @@ class _MemoryProducer:
 
     async def stop(self) -> None:
         self._started = False
-
-    def _require_started(self) -> None:
-        if not self._started:
-            raise not_started("producer")
 
 
 class _MemoryTransactions(_MemoryProducer):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streamer.broker import Message, Outgoing, TopicPartition, TopicSpec
 from streamer.brokers import limits
 from streamer.brokers.partitioner import partition_for
-from streamer.brokers.protocol_errors import missing_partition, missing_topics, topics_differ
+from streamer.brokers.protocol_errors import missing_partition, missing_topics, partitions_differ, topics_differ
 from streamer.errors import MediaError
 from streamer.event_time import Clock
 
@@ -122,11 +122,10 @@ class MemoryTopics:
 
     def create(self, topics: Sequence[TopicSpec]) -> None:
         """Create missing topics and check existing ones, see `Broker.ensure_topics`."""
-        differences = []
+        differences: list[str] = []
         for spec in topics:
             existing = self._specs.setdefault(spec.name, spec)
-            if existing.partitions != spec.partitions:
-                differences.append(f"{spec.name} has {existing.partitions} partitions, not {spec.partitions}")
+            differences += partitions_differ(spec, existing.partitions)
             if existing.compact != spec.compact:
                 differences.append(f"{spec.name} has compact={existing.compact}, not {spec.compact}")
             for number in range(existing.partitions):
@@ -176,7 +175,7 @@ class MemoryTopics:
         self._arrivals += 1
 
     def restore(self, message: Message) -> None:
-        """Append a recorded message, with its own partition, offset and timestamp.
+        """Append a recorded message, with its recorded partition, offset and timestamp.
 
         Raises:
             MediaError: its offset is below the end of its partition.

@@ -1,4 +1,4 @@
-"""`streamer check`: judge the topology file."""
+"""`streamer check`: validate the topology file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from streamer.topology.reading import load_topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only which topology."""
+    """Add `--topology`."""
     add_topology(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge the topology file; one line where it is right, all problems at once where it isn't."""
+    """Validate the topology file: print one line if it is valid, else raise an error with all its problems."""
     topology = load_topology(args.topology)
     sys.stdout.write(
         f"{topology.source}: ok: {len(topology.operators)} operators, {len(topology.topics)} topics, "

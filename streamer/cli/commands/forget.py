@@ -1,4 +1,4 @@
-"""`streamer forget`: erase a person; say what can't be, until when."""
+"""`streamer forget`: erase a person's data; print what is left, and until when Kafka retains it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.cli.arguments import add_topology
-from streamer.cli.terminal import kafka, read_settings, say
+from streamer.cli.terminal import open_kafka, print_status, read_settings
 from streamer.compliance.forget import Forgotten, Found, Holdings, find, find_recordings, forget
-from streamer.compliance.retention import COMPACTION, TopicRetention
+from streamer.compliance.retention import COMPACTION_LAG, TopicRetention
 from streamer.errors import ConfigurationError, Problem
 from streamer.event_time import Duration, SystemClock, utc_text
 from streamer.settings import Settings
@@ -20,7 +20,7 @@ from streamer.topology.topology import Topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whom, in which recordings too, and whether to ask."""
+    """Add `--topology`, the id of a user or session, `--recordings`, and `--yes` to skip the question."""
     add_topology(parser)
     parser.add_argument("who", metavar="USER|SESSION", help="the id of a user (all their sessions) or of one session")
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="erase from the recordings below here, too")
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Erase a person's sessions, and say what is left until when; 0 too where nothing is known of somebody."""
+    """Erase a person's sessions, and print what is left until when; returns 0 also if nothing is found."""
     folder: Path | None = args.recordings
     if folder is not None and not folder.is_dir():
         raise ConfigurationError("forget", [Problem("--recordings", f"{folder}: no such folder")])
@@ -39,17 +39,18 @@ def run(args: argparse.Namespace) -> int:
 
 async def _forget(topology: Topology, settings: Settings, who: str, folder: Path | None, *, yes: bool) -> int:
     recordings = await asyncio.to_thread(find_recordings, folder)
-    async with kafka(settings, own=False) as joined:
-        found = await find(joined, topology, who, recordings)
+    async with open_kafka(settings) as broker:
+        found = await find(broker, topology, who, recordings)
         if not found.sessions:
-            say(f"nothing is held of a user or session {who}: there is nothing to forget (ids are compared exactly)")
+            nothing = f"nothing is held of a user or session {who}: there is nothing to forget"
+            print_status(f"{nothing} (ids are compared exactly)")
             return 0
         for line in _plan_lines(found, recordings):
-            say(line)
+            print_status(line)
         if not yes and not await asyncio.to_thread(_confirmed):
-            say("nothing was erased")
+            print_status("nothing was erased")
             return 0
-        done = await forget(joined, topology, found, recordings, SystemClock())
+        done = await forget(broker, topology, found, recordings, SystemClock())
     sys.stdout.writelines(f"{line}\n" for line in _result_lines(done))
     return 0
 
@@ -92,7 +93,7 @@ def _result_lines(done: Forgotten) -> Iterator[str]:
 def _until(holdings: Holdings, retention: TopicRetention) -> str:
     if retention.compacted_ms is not None:
         if retention.compacted_ms < 0:
-            return f"replaced, for ever: set {COMPACTION} on this topic"
+            return f"replaced, for ever: set {COMPACTION_LAG} on this topic"
         return f"replaced, until {Duration(retention.compacted_ms)} have passed and one later record has come"
     if retention.longest_ms is None:
         return "for ever: set retention.ms on this topic"

@@ -11,7 +11,7 @@ from streamer.topology.reading import load_topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only which topology."""
+    """Add `--topology`."""
     add_topology(parser)
 
 

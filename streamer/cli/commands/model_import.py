@@ -1,4 +1,4 @@
-"""`streamer model import`: make a model of yours one that the topology can name."""
+"""`streamer model import`: convert a model of yours into a model folder that the topology can name."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import importlib
 import sys
 from pathlib import Path
 
-from streamer.cli.terminal import say
+from streamer.cli.terminal import print_status
 from streamer.settings import load_settings
 
 IMPORTER = "operators.model_import.folder"
-"""Found by its name, as operators are: the runtime knows that models can be imported, and nothing of what they read."""
+"""Imported by its name, as operators are: the runtime doesn't depend on modalities and model formats."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model, what it reads, what its classes mean, and items to calibrate and test it on."""
+    """Add the model, its modality and labels, items to calibrate and test it on, its licence, and the output folder."""
     parser.add_argument("path", type=Path, metavar="PATH", help="a file.onnx, or a folder with config.json and weights")
     parser.add_argument("--name", required=True, help="what the topology will call it, such as my_face")
     parser.add_argument("--modality", required=True, help="what it reads: face, voice or text")
@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> int:
     importer = importlib.import_module(IMPORTER)
     wanted = {name: getattr(args, name) for name in ("path", "name", "modality", "labels", "label_map", "prior")}
     wanted |= {"calibrate": args.calibrate, "test": args.test, "licence": args.licence}
-    done = importer.import_model(importer.ImportRequest(**wanted, out=out, threads=settings.threads), say)
+    done = importer.import_model(importer.ImportRequest(**wanted, out=out, threads=settings.threads), print_status)
     sys.stdout.writelines(f"{line}\n" for line in [f"{done.spec.id}: {done.folder}", *done.figures])
     for warning in done.warnings:
-        say(f"warning: {warning}")
-    say(f"next: read {done.folder / 'card.md'}")
+        print_status(f"warning: {warning}")
+    print_status(f"next: read {done.folder / 'card.md'}")
     if out != settings.models:
-        say(f"      set STREAMER_MODELS={out}")
-    say(f"      in topology.yaml: {done.usage}")
+        print_status(f"      set STREAMER_MODELS={out}")
+    print_status(f"      in topology.yaml: {done.usage}")
     return 0

@@ -1,4 +1,4 @@
-"""`streamer record`: write topics to a file that replay reads."""
+"""`streamer record`: write topics to a recording, a file that `streamer replay` reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 from streamer.cli.arguments import add_topology, duration
-from streamer.cli.terminal import counted, kafka, on_stop_signals, read_settings, say
+from streamer.cli.terminal import format_counts, on_stop_signals, open_kafka, print_status, read_settings
 from streamer.errors import ConfigurationError, Problem
 from streamer.event_time import SystemClock
 from streamer.recordings import recorder
@@ -19,7 +19,7 @@ from streamer.topology.topology import Topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, which topics, from when until when, and whether media too."""
+    """Add `--topology`, the output file, the topics, their time span, and `--with-media`."""
     add_topology(parser)
     parser.add_argument("out", type=Path, metavar="OUT.affectlog", help="a new file")
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help="default: all but media and chat")
@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write topics to a file, with the place and Kafka time of each record, until Ctrl-C or as far as was asked."""
+    """Write topics to a file, with each record's offset and Kafka time, until Ctrl-C or the end that was asked for."""
     topology, settings = load_topology(args.topology), read_settings()
     now_ms = SystemClock().now_ms()
     since_ms = 0 if args.beginning or (args.until_now and args.since is None) else None
-    wanted = RecordingRequest(
+    request = RecordingRequest(
         recorder.topics_to_record(topology, args.topics, args.with_media),
         since_ms if args.since is None else now_ms - int(args.since),
         args.until_now,
@@ -47,22 +47,22 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.out.suffix != SUFFIX:
         raise ConfigurationError("record", [Problem(str(args.out), f"call it *{SUFFIX}: replay knows it by that")])
-    return asyncio.run(_record(args.out, wanted, topology, settings))
+    return asyncio.run(_record(args.out, request, topology, settings))
 
 
-async def _record(out: Path, wanted: RecordingRequest, topology: Topology, settings: Settings) -> int:
-    async with kafka(settings, own=False) as joined:
+async def _record(out: Path, request: RecordingRequest, topology: Topology, settings: Settings) -> int:
+    async with open_kafka(settings) as broker:
         stop = asyncio.Event()
         on_stop_signals(stop.set)
-        await joined.require(list(wanted.topics))
+        await broker.require(list(request.topics))
         clock = SystemClock()
-        with RecordingWriter(out, header_of(topology, wanted.topics, clock.now_ms())) as writer:
-            say(f"recording to {out}: {', '.join(wanted.topics)}; Ctrl-C ends it")
-            if not wanted.media:
+        with RecordingWriter(out, header_of(topology, request.topics, clock.now_ms())) as writer:
+            print_status(f"recording to {out}: {', '.join(request.topics)}; Ctrl-C ends it")
+            if not request.media:
                 media = ", ".join(recorder.media_topics(topology))
-                say(f"without {media}: add --with-media to take what people agreed to")
-            end = await recorder.record(wanted, topology, joined, writer, clock, stop)
-    say(f"{out}: {counted(end.records) or 'no records'}")
+                print_status(f"without {media}: add --with-media to take what people agreed to")
+            end = await recorder.record(request, topology, broker, writer, clock, stop)
+    print_status(f"{out}: {format_counts(end.records) or 'no records'}")
     for topic, reasons in sorted(end.left_out.items()):
-        say(f"left out of {topic}: {counted(reasons)}")
+        print_status(f"left out of {topic}: {format_counts(reasons)}")
     return 0

@@ -9,19 +9,27 @@ import tempfile
 from pathlib import Path
 
 from streamer.cli.arguments import default_topology
-from streamer.cli.terminal import count_until_stopped, counted, kafka, read_settings, say, to_json, write_text
+from streamer.cli.terminal import (
+    count_until_stopped,
+    format_counts,
+    open_kafka,
+    print_status,
+    read_settings,
+    to_json,
+    write_text,
+)
 from streamer.errors import ConfigurationError, Problem
 from streamer.payloads import TICK_HEADER, decode
 from streamer.recordings.batch_replay import batch_replay
 from streamer.recordings.recording import SUFFIX, Recording
-from streamer.recordings.replay import replay_live, replay_recording, session_events, simulate
+from streamer.recordings.replay import contains_consents, replay_live, replay_recording, session_events, simulate
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to replay, how fast, and what its person allows."""
+    """Add the path to replay, `--topology`, speed, consent and session, and the options of a batch replay."""
     picture = "the picture (default: topology.yaml; a recording is folded with its own)"
     parser.add_argument("--topology", type=Path, metavar="PATH", help=picture)
     what = "media.mkv + chat.jsonl, any media file, or a recording (*.affectlog)"
@@ -38,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish a session at the media's pace, or run it file to file in memory and write what came out as JSON lines."""
+    """Publish a session at the media's pace, or run it in memory and write the resulting records as JSON lines."""
     topology = load_topology(args.topology) if args.topology is not None else None
     if args.path.suffix == SUFFIX:
         return _replay_recording(args, topology)
@@ -46,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError("replay", [Problem("--only, --finish", f"go with a recording (*{SUFFIX})")])
     topology, settings = topology or load_topology(default_topology()), read_settings()
     consent, session = _granted(args.consent, topology), args.session or args.path.stem
-    if args.path.is_dir() and (args.path / "consents.jsonl").exists():
+    if contains_consents(args.path):
         if consent:
-            say(f"{args.path / 'consents.jsonl'} says what is allowed; --consent is left aside")
+            print_status(f"{args.path / 'consents.jsonl'} says what is allowed; --consent is left aside")
     elif not consent:
         names = ",".join(topology.modalities)
-        say(f"no consent: the operators will refuse to read this session; add --consent all, or of {names}")
+        print_status(f"no consent: the operators will refuse to read this session; add --consent all, or of {names}")
     if args.speed == "max":
         return asyncio.run(_replay_max(args.path, session, consent, topology, settings, args.out))
     return asyncio.run(_replay(args.path, session, consent, topology, settings))
@@ -69,11 +77,11 @@ def _granted(listed: str | None, topology: Topology) -> list[str]:
 
 async def _replay(path: Path, session: str, consent: list[str], topology: Topology, settings: Settings) -> int:
     events = session_events(path, consent)
-    async with kafka(settings, own=False) as joined:
-        await joined.ensure_topics(topology.topic_specs())
-        published = replay_live(events, session, topology, joined)
+    async with open_kafka(settings) as broker:
+        await broker.ensure_topics(topology.topic_specs())
+        published = replay_live(events, session, topology, broker)
         counts, code = await count_until_stopped([event.topic] async for event in published)
-        say(f"published of {session}: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items())))
+        print_status(f"published of {session}: " + ", ".join(f"{n} {topic}" for topic, n in sorted(counts.items())))
     return code
 
 
@@ -87,17 +95,17 @@ async def _replay_max(
         text = "".join(f"{line}\n" for line in lines)
         if out is not None:
             await asyncio.to_thread(write_text, out / f"{topic.name}.jsonl", text)
-            say(f"{out / topic.name}.jsonl: {len(lines)} records")
+            print_status(f"{out / topic.name}.jsonl: {len(lines)} records")
         elif topic.name == "affect_events":
             sys.stdout.write(text)
     return 0
 
 
 def _replay_recording(args: argparse.Namespace, topology: Topology | None) -> int:
-    """Fold a recording in memory, or publish what came from outside at the recorded pace, with times of now."""
+    """Run operators over a recording in memory, or publish its external topics at the recorded pace."""
     recording, settings = Recording(args.path), read_settings()
     if args.consent:
-        say("the recording says what was allowed; --consent is left aside")
+        print_status("the recording says what was allowed; --consent is left aside")
     if args.speed == "1":
         if args.only or args.finish or args.out:
             raise ConfigurationError("replay", [Problem("--only, --finish, --out", "go with --speed max")])
@@ -108,9 +116,9 @@ def _replay_recording(args: argparse.Namespace, topology: Topology | None) -> in
         raise ConfigurationError("replay", [Problem("--session", why)])
     if topology is not None:
         if topology.source.read_text(encoding="utf-8") != recording.header.topology:
-            say(f"with {topology.source}, which is not the topology it was recorded with: finals may differ")
+            print_status(f"with {topology.source}, which is not the topology it was recorded with: finals may differ")
         return asyncio.run(_batch_replay(recording, topology, settings, args))
-    with tempfile.TemporaryDirectory() as folder:  # what is computed follows from the topology that stood then
+    with tempfile.TemporaryDirectory() as folder:  # the topology it was recorded with
         path = Path(folder) / f"topology of {recording.path.name}"
         path.write_text(recording.header.topology, encoding="utf-8")
         return asyncio.run(_batch_replay(recording, load_topology(path), settings, args))
@@ -120,7 +128,7 @@ async def _batch_replay(recording: Recording, topology: Topology, settings: Sett
     replayed = await batch_replay(recording, topology, settings, only=args.only, finish=args.finish)
     for note in [recording.warning(), *replayed.notes]:
         if note is not None:
-            say(note)
+            print_status(note)
     counts = {}
     for name in replayed.outputs:
         payload, stored = topology.topics[name].type, replayed.broker.messages(name)
@@ -132,21 +140,22 @@ async def _batch_replay(recording: Recording, topology: Topology, settings: Sett
         elif name in replayed.finals:
             sys.stdout.write(text)
     where = f", in {args.out}" if args.out is not None else ""
-    written = counted(counts) or "nothing"
-    say(f"folded {replayed.restored} records with {', '.join(replayed.operators)}: {written}{where}")
+    written = format_counts(counts) or "nothing"
+    print_status(f"folded {replayed.restored} records with {', '.join(replayed.operators)}: {written}{where}")
     if sum(replayed.after.values()):
-        say(f"the last {counted(replayed.after)} closed after the end of the recording, as if nothing more had come")
+        closed = f"the last {format_counts(replayed.after)} closed after the end of the recording"
+        print_status(f"{closed}, as if nothing more had come")
     elif replayed.still_open and not args.finish:
-        say("windows were open when the recording ended: --finish closes them as if nothing more had come")
+        print_status("windows were open when the recording ended: --finish closes them as if nothing more had come")
     return 0
 
 
 async def _publish(recording: Recording, session: str | None, topology: Topology, settings: Settings) -> int:
-    async with kafka(settings, own=False) as joined:
-        await joined.ensure_topics(topology.topic_specs())
-        published = replay_recording(recording, topology, joined, session)
+    async with open_kafka(settings) as broker:
+        await broker.ensure_topics(topology.topic_specs())
+        published = replay_recording(recording, topology, broker, session)
         counts, code = await count_until_stopped([m.topic for m in messages] async for messages in published)
         if warning := recording.warning():
-            say(warning)
-        say(f"published of {recording.path}: {counted(counts)}")
+            print_status(warning)
+        print_status(f"published of {recording.path}: {format_counts(counts)}")
     return code

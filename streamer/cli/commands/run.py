@@ -6,8 +6,9 @@ import argparse
 import asyncio
 
 from streamer.cli.arguments import add_topology
-from streamer.cli.terminal import kafka, on_stop_signals, read_settings, say
-from streamer.compliance.retention import media_lines
+from streamer.cli.terminal import leave_in_time, on_stop_signals, open_kafka, print_status, read_settings
+from streamer.compliance.retention import media_retention_lines
+from streamer.errors import StreamerError
 from streamer.operator import Context
 from streamer.runtime.audit_trail import AUDIT, NONE_KEPT
 from streamer.runtime.pipeline import Host, Pipeline
@@ -17,29 +18,37 @@ from streamer.topology.topology import OperatorSpec, Topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which topology, and which of its operators."""
+    """Add `--topology`, and `--only` to run some of its operators."""
     add_topology(parser)
     parser.add_argument("--only", action="append", default=[], metavar="OP", help="only this operator (repeatable)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the topology's operators, or those named, until Ctrl-C; without STREAMER_BROKERS on a Kafka of its own."""
-    return asyncio.run(_run(load_topology(args.topology), read_settings(), args.only))
+    """Run the topology's operators, or those named, until Ctrl-C; without STREAMER_BROKERS on an embedded Kafka."""
+    return asyncio.run(_run_and_leave(load_topology(args.topology), read_settings(), args.only))
+
+
+async def _run_and_leave(topology: Topology, settings: Settings, only: list[str]) -> int:
+    try:
+        code = await _run(topology, settings, only)
+    except StreamerError as error:
+        leave_in_time(error.exit_code, f"error: {error}")
+        raise
+    leave_in_time(code)
+    return code
 
 
 async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
     for name, value in settings.printable().items():
-        say(f"STREAMER_{name.upper()}={value}")
-    async with kafka(settings) as joined:
+        print_status(f"STREAMER_{name.upper()}={value}")
+    async with open_kafka(settings, start_local=True) as broker:
 
         def faust(spec: OperatorSpec, context: Context) -> Host:
-            from streamer.runtime.faust_host.host import (
-                FaustHost,  # only where an operator wants it: it is a second to import
-            )
+            from streamer.runtime.faust_host.host import FaustHost  # takes a second: only if an operator needs it
 
-            return FaustHost(spec, topology, joined, context, joined.address)
+            return FaustHost(spec, topology, broker, context, broker.address)
 
-        pipeline = Pipeline(topology, settings, joined, only=only, faust=faust)
+        pipeline = Pipeline(topology, settings, broker, only=only, faust=faust)
         stopped = asyncio.Event()
 
         def stop() -> None:
@@ -48,11 +57,11 @@ async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
 
         on_stop_signals(stop)
         await pipeline.open()
-        for line in await media_lines(joined, topology):
-            say(line)
+        for line in await media_retention_lines(broker, topology):
+            print_status(line)
         if AUDIT not in topology.topics:
-            say(f"warning: {NONE_KEPT}")
-        say(f"ready: {', '.join(pipeline.names)}")
+            print_status(f"warning: {NONE_KEPT}")
+        print_status(f"ready: {', '.join(pipeline.names)}")
         await pipeline.run()
-    say("stopped")
+    print_status("stopped")
     return 0

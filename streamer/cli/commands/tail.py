@@ -10,19 +10,19 @@ from typing import Any
 import msgspec
 
 from streamer.cli.arguments import add_topology
-from streamer.cli.terminal import kafka, on_stop_signals, read_settings, to_json
+from streamer.cli.terminal import on_stop_signals, open_kafka, read_settings, to_json
 from streamer.errors import ConfigurationError, PayloadError, Problem
 from streamer.payloads import SCHEMA_HEADER, Keyed, decode
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 
-TAIL_BATCH = 500
-TAIL_BEST = 3
+POLL_BATCH = 500
+LONGEST_LIST = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which topics, from where on, how printed, how many."""
+    """Add `--topology`, the topics, where to start, the format, and how many records to print."""
     add_topology(parser)
     parser.add_argument("topics", nargs="+", metavar="TOPIC")
     parser.add_argument("--beginning", action="store_true", help="from the oldest record on, not from now")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a topic's records decoded, one line each, as they come."""
+    """Print records of topics as they arrive, decoded, one line each."""
     topology = load_topology(args.topology)
     unknown = [
         Problem(t, f"no such topic; there are {', '.join(topology.topics)}")
@@ -46,25 +46,25 @@ def run(args: argparse.Namespace) -> int:
 async def _tail(
     topics: list[str], topology: Topology, settings: Settings, beginning: bool, as_json: bool, limit: int | None
 ) -> int:
-    async with kafka(settings, own=False) as joined:
-        consumer = joined.consumer(topics, group=None, start_at="earliest" if beginning else "latest")
+    async with open_kafka(settings) as broker:
+        consumer = broker.consumer(topics, group=None, start_at="earliest" if beginning else "latest")
         stopped = asyncio.Event()
         on_stop_signals(stopped.set)
         await consumer.start()
         printed = 0
         while not stopped.is_set() and (limit is None or printed < limit):
-            for message in await consumer.poll(TAIL_BATCH, timeout_ms=200):
+            for message in await consumer.poll(POLL_BATCH, timeout_ms=200):
                 schema = dict(message.headers).get(SCHEMA_HEADER)
-                place = f"{message.topic}[{message.partition}]@{message.offset}"
+                location = f"{message.topic}[{message.partition}]@{message.offset}"
                 if not schema:
                     continue
                 try:
                     payload = decode(
                         message.value, topology.topics[message.topic].type, schema.decode(errors="replace")
                     )
-                    line = to_json(payload) if as_json else f"{place} {summary(payload)}"
+                    line = to_json(payload) if as_json else f"{location} {summary(payload)}"
                 except PayloadError as error:
-                    line = f"{place} {error}"
+                    line = f"{location} {error}"
                 sys.stdout.write(f"{line}\n")
                 printed += 1
                 if printed == limit:
@@ -75,7 +75,7 @@ async def _tail(
 
 
 def summary(payload: Keyed) -> str:
-    """A payload to one readable line: whose it is first, nothing empty, mappings best first, bytes as a length."""
+    """Format a payload as one line: session and time first, no empty fields, mappings by value, bytes as a length."""
     plain: dict[str, Any] = msgspec.to_builtins(payload, builtin_types=(bytes,))
     first = [str(plain.pop(name)) for name in ("session_id", "event_time_ms") if name in plain]
     parts = [f"{name}={_short(value)}" for name, value in plain.items() if value not in (None, [], {}, "", 0, False)]
@@ -89,9 +89,9 @@ def _short(value: Any) -> str:
         return f"{value:.3g}"
     if isinstance(value, dict):
         if all(isinstance(v, float) for v in value.values()):
-            value = dict(sorted(value.items(), key=lambda item: -item[1])[:TAIL_BEST])
+            value = dict(sorted(value.items(), key=lambda item: -item[1])[:LONGEST_LIST])
         return "{" + " ".join(f"{k}:{_short(v)}" for k, v in value.items() if v is not None) + "}"
     if isinstance(value, list | tuple):
-        more = f" +{len(value) - TAIL_BEST}" if len(value) > TAIL_BEST else ""
-        return "[" + " ".join(_short(v) for v in value[:TAIL_BEST]) + more + "]"
+        more = f" +{len(value) - LONGEST_LIST}" if len(value) > LONGEST_LIST else ""
+        return "[" + " ".join(_short(v) for v in value[:LONGEST_LIST]) + more + "]"
     return str(value)

@@ -44,8 +44,8 @@ def _until(stream: IO[str] | None, word: str) -> str:
 def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`streamer run --only sense_text --only fuse_affect` with its own Kafka, ready; and that Kafka's address."""
     process = _start("run", "--only", "sense_text", "--only", "fuse_affect")
-    said = _until(process.stderr, "ready:")
-    address = re.search(r"Kafka is at (\S+)", said)
+    printed = _until(process.stderr, "ready:")
+    address = re.search(r"Kafka is at (\S+)", printed)
     assert address is not None
     yield process, address[1]
     if process.poll() is None:
@@ -65,21 +65,21 @@ def test_a_chat_becomes_events_that_tail_shows_and_ctrl_c_leaves_no_process(
     (tmp_path / "chat.jsonl").write_text('{"event_time_ms": 100, "text": "I am so happy, this is wonderful!"}\n')
 
     replayed = _start("replay", str(tmp_path), "--consent", "all", "--session", "live", STREAMER_BROKERS=address)
-    _, told = replayed.communicate(timeout=30)
-    assert replayed.returncode == 0, told
-    assert "1 chat_messages" in told
+    _, printed = replayed.communicate(timeout=30)
+    assert replayed.returncode == 0, printed
+    assert "1 chat_messages" in printed
     tailed = _start("tail", "affect_events", "--beginning", "--limit", "2", STREAMER_BROKERS=address)
-    lines, told = tailed.communicate(timeout=30)
-    assert tailed.returncode == 0, told
+    lines, printed = tailed.communicate(timeout=30)
+    assert tailed.returncode == 0, printed
     assert len(lines.splitlines()) == 2
     assert all(" live " in line and "happiness:" in line for line in lines.splitlines())
 
     begun = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does at Ctrl-C: the whole foreground group
-    _, told = process.communicate(timeout=20)
-    assert process.returncode == 0, told
-    assert "stopping: finishing what is in hand" in told
-    assert told.rstrip().endswith("stopped")
+    _, printed = process.communicate(timeout=20)
+    assert process.returncode == 0, printed
+    assert "stopping: finishing what is in hand" in printed
+    assert printed.rstrip().endswith("stopped")
     assert time.monotonic() - begun < 10
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
@@ -92,10 +92,10 @@ def test_ctrl_c_in_the_middle_of_a_replay_says_what_was_published(
     lines = ['{"event_time_ms": 100, "text": "hello"}', '{"event_time_ms": 90000, "text": "much later"}']
     (tmp_path / "chat.jsonl").write_text("\n".join(lines))
     replay = _start("replay", str(tmp_path), "--consent", "text", "--session", "cut", STREAMER_BROKERS=address)
-    shown = _start("tail", "chat_messages", "--beginning", "--limit", "1", STREAMER_BROKERS=address)
-    shown.communicate(timeout=30)  # the first line is there
+    tailed = _start("tail", "chat_messages", "--beginning", "--limit", "1", STREAMER_BROKERS=address)
+    tailed.communicate(timeout=30)  # the first line is there
     os.killpg(replay.pid, signal.SIGINT)
-    _, told = replay.communicate(timeout=20)
-    assert replay.returncode == 130, told
-    assert "stopped in the middle" in told
-    assert "published of cut: 1 chat_messages, 1 consents" in told
+    _, printed = replay.communicate(timeout=20)
+    assert replay.returncode == 130, printed
+    assert "stopped in the middle" in printed
+    assert "published of cut: 1 chat_messages, 1 consents" in printed

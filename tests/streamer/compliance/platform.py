@@ -130,11 +130,11 @@ class Platform:
         await self.until(lambda: all(key not in t for t in self.tables(topic)))
 
     def tables(self, name: str) -> list[Mapping[str, Any]]:
-        """A table as each operator that has it knows it."""
+        """A table's contents in each operator that reads it."""
         return [r.context.tables[name] for r in self.runners.values() if name in r.context.tables]
 
     async def consent(self, session: str, at_ms: int | None = None, **changes: Any) -> Consent:
-        """A person of full age, told of the sensing, who allows everything unless told otherwise."""
+        """Publish the consent of an adult who was informed of the sensing and allows everything, but for `changes`."""
         at_ms = now_ms() - AGO_MS if at_ms is None else at_ms
         fields: dict[str, Any] = {
             "user_id": f"user of {session}",
@@ -159,7 +159,7 @@ class Platform:
         await asyncio.gather(
             self.processed("video_frames", frame(session, at_ms)),
             self.processed("audio_chunks", sound(session, at_ms)),
-            self.processed("chat_messages", said(session, at_ms)),
+            self.processed("chat_messages", chat_message(session, at_ms)),
         )
         return dict(Counted.rows - before)
 
@@ -172,7 +172,7 @@ class Platform:
         await self.until(lambda: totals["processed"] >= done)
 
     async def read(self, topic: str, session: str) -> list[Any]:
-        """All that a topic holds of a session by now, decoded."""
+        """All records of a session that a topic contains by now, decoded."""
         await self.read_on()
         kind = self.topology.topics[topic].type
         mine = [m for m in self.seen if m.topic == topic and m.key == session.encode() and m.value]
@@ -219,20 +219,20 @@ def frame(session: str, at_ms: int, picture: NDArray[np.uint8] | None = None, **
     """A smiling face, large enough to be read."""
     picture = portrait() if picture is None else picture
     height, width = picture.shape
-    whole = VideoFrame(
+    payload = VideoFrame(
         session_id=session, event_time_ms=at_ms, source_id="camera", width=width, height=height, data=jpeg(picture)
     )
-    return msgspec.structs.replace(whole, **changes)
+    return msgspec.structs.replace(payload, **changes)
 
 
 def sound(session: str, at_ms: int, **changes: Any) -> AudioChunk:
     """Three seconds of speech and silence after it, in one chunk."""
     samples = np.concatenate([read_pcm("happiness")[: 16 * 1800], np.zeros(16 * 1200, np.int16)])
-    whole = AudioChunk(session_id=session, event_time_ms=at_ms, source_id="mic", data=samples.tobytes())
-    return msgspec.structs.replace(whole, **changes)
+    payload = AudioChunk(session_id=session, event_time_ms=at_ms, source_id="mic", data=samples.tobytes())
+    return msgspec.structs.replace(payload, **changes)
 
 
-def said(session: str, at_ms: int, text: str = HAPPY, **changes: Any) -> ChatMessage:
+def chat_message(session: str, at_ms: int, text: str = HAPPY, **changes: Any) -> ChatMessage:
     """A line of the user's."""
     message = ChatMessage(session_id=session, event_time_ms=at_ms, message_id=f"m{at_ms}", speaker="user", text=text)
     return msgspec.structs.replace(message, **changes)

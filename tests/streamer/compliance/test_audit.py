@@ -28,7 +28,7 @@ from streamer.runtime.pipeline import Pipeline
 from streamer.settings import load_settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
-from tests.streamer.compliance.platform import HAPPY, Platform, now_ms, said
+from tests.streamer.compliance.platform import HAPPY, Platform, chat_message, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True)]
 
@@ -83,13 +83,13 @@ async def test_without_its_entries_that_is_seen_to_fail(
 async def decides_once_for_each_change(platform: Platform, session: str) -> None:
     await platform.consent(session)
     for _ in range(3):
-        await platform.processed("chat_messages", said(session, now_ms()))
+        await platform.processed("chat_messages", chat_message(session, now_ms()))
     await platform.consent(session, modalities=["face"], disclosure_version="v2")
-    await platform.processed("chat_messages", said(session, now_ms()))
-    told = {"operator": "sense_text", "worker": platform.settings.worker_name(), "modality": "text"}
+    await platform.processed("chat_messages", chat_message(session, now_ms()))
+    expected = {"operator": "sense_text", "worker": platform.settings.worker_name(), "modality": "text"}
     assert await entries(platform, session, "consent") == [
-        {**told, "decision": "allowed", "mode": "full", "disclosure_version": "v1"},
-        {**told, "decision": "refused", "reason": "no_consent", "disclosure_version": "v2"},
+        {**expected, "decision": "allowed", "mode": "full", "disclosure_version": "v1"},
+        {**expected, "decision": "refused", "reason": "no_consent", "disclosure_version": "v2"},
     ]
     for message in platform.seen:
         if message.topic == "audit":
@@ -138,7 +138,7 @@ async def test_the_command_prints_what_is_asked_for_in_80_columns_or_as_json(
     monkeypatch.setenv("STREAMER_CONTEXT", "research")
     session = f"person-{unique}"
     await platform.consent(session)
-    await platform.processed("chat_messages", said(session, now_ms()))
+    await platform.processed("chat_messages", chat_message(session, now_ms()))
 
     async def printed(*arguments: str) -> str:
         assert await asyncio.to_thread(main, ["audit", *arguments]) == 0

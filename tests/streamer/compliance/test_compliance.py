@@ -34,7 +34,7 @@ from streamer.payloads import encode
 from streamer.settings import Settings, load_settings
 from streamer.topology.reading import load_topology
 from tests.faces import portrait
-from tests.streamer.compliance.platform import AGO_MS, Counted, Platform, done, felt, frame, now_ms, said, sound
+from tests.streamer.compliance.platform import AGO_MS, Counted, Platform, chat_message, done, felt, frame, now_ms, sound
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True), pytest.mark.asyncio(loop_scope="module")]
 
@@ -104,7 +104,7 @@ async def duty_what_was_captured_before_consent_is_not_read(platform: Platform, 
 
 async def duty_a_withdrawal_takes_back_what_was_said(platform: Platform, session: str) -> None:
     await platform.consent(session)
-    await platform.processed("chat_messages", said(session, now_ms()))
+    await platform.processed("chat_messages", chat_message(session, now_ms()))
     await platform.finals(session, lambda finals: any(f.emotions for f in finals))
     withdrawn_ms = now_ms()
     await platform.consent(session, withdrawn_ms, modalities=[])
@@ -127,7 +127,7 @@ async def duty_acts_say_no_emotion_and_are_taken_back_with_consent(platform: Pla
     read = await platform.finals(session, lambda finals: any(f.intents for f in finals))
     assert likeliest(next(f.intents for f in read if f.intents), 0.0) == "change"
     await platform.consent(session, modalities=["text"])
-    await platform.processed("chat_messages", said(session, now_ms() + 100))
+    await platform.processed("chat_messages", chat_message(session, now_ms() + 100))
     finals = await platform.finals(session, lambda finals: any(f.emotions for f in finals))
     assert not any(f.emotions for f in read)
     for after in (f for f in finals if f.emotions):
@@ -155,7 +155,7 @@ async def duty_face_and_voice_of_a_minor_are_absent(platform: Platform, session:
 async def duty_another_speaker_is_never_encoded(platform: Platform, session: str) -> None:
     await platform.consent(session)
     before = Counted.rows.copy()
-    await platform.processed("chat_messages", said(session, now_ms(), speaker="other"))
+    await platform.processed("chat_messages", chat_message(session, now_ms(), speaker="other"))
     assert before == Counted.rows
     assert await platform.observations(session, "text") == []
 
@@ -175,7 +175,7 @@ async def duty_two_faces_are_read_only_where_that_was_consented_to(platform: Pla
 
 async def duty_the_switch_stops_the_sensing_within_a_second(platform: Platform, session: str) -> None:
     await platform.consent(session)
-    await platform.processed("chat_messages", said(session, now_ms()))
+    await platform.processed("chat_messages", chat_message(session, now_ms()))
     thrown_ms = now_ms()
     try:
         await platform.control(sensing_off=True)
@@ -210,11 +210,11 @@ async def duty_expressions_only_holds_to_the_end(platform: Platform, session: st
         return named == everything or any(final.emotions for final in finals)
 
     finals = await platform.finals(session, tell_everything)
-    for told in (*observed, *await platform.read("affect_live", session), *finals):
-        assert (told.emotions, told.intents) == (None, None)
-        assert (told.valence, told.arousal, told.dominance, told.vad_source) == (None, None, None, "none")
-        assert getattr(told, "compounds", []) == []
-        assert getattr(told, "embedding", None) is None
+    for record in (*observed, *await platform.read("affect_live", session), *finals):
+        assert (record.emotions, record.intents) == (None, None)
+        assert (record.valence, record.arousal, record.dominance, record.vad_source) == (None, None, None, "none")
+        assert getattr(record, "compounds", []) == []
+        assert getattr(record, "embedding", None) is None
     assert any(final.modalities["face"].state == "present" for final in finals if "face" in final.modalities)
     assert all(o.absent for o in observed if o.modality == "behaviour")
 
@@ -248,7 +248,7 @@ async def duty_media_and_words_reach_no_other_topic_and_no_log(platform: Platfor
         frame(session, at_ms + 1, data=frame(session, at_ms).data[:200] + data),
         sound(session, at_ms, data=data + b"." * (len(data) % 2 + 1)),
         sound(session, at_ms, data=data, sample_rate_hz=8000),
-        said(session, at_ms, bait),
+        chat_message(session, at_ms, bait),
     ]
     topics = ["video_frames", "video_frames", "audio_chunks", "audio_chunks", "chat_messages"]
     whole = [Outgoing(t, key, encode(p)) for t, p in zip(topics, bad, strict=True)]
@@ -297,13 +297,13 @@ def _every_speaker_is_the_user(patch: Patch) -> None:
 
 
 def _every_face_is_the_user(patch: Patch) -> None:
-    look = SenseFace._detect  # noqa: SLF001 - what is taken out has no public name
+    detect = SenseFace._detect  # noqa: SLF001 - what is taken out has no public name
 
-    def looked(self: SenseFace, finder: Any, grey: Any, glance: Any) -> None:
-        glance.verdict = replace(glance.verdict, single_subject=False)
-        look(self, finder, grey, glance)
+    def detected(self: SenseFace, finder: Any, grey: Any, detection: Any) -> None:
+        detection.verdict = replace(detection.verdict, single_subject=False)
+        detect(self, finder, grey, detection)
 
-    patch.setattr(SenseFace, "_detect", looked)
+    patch.setattr(SenseFace, "_detect", detected)
 
 
 def _there_is_no_switch(patch: Patch) -> None:

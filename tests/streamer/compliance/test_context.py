@@ -58,9 +58,9 @@ def test_a_refused_use_does_not_start_and_says_why(
     with monkeypatch.context() as patch:
         patch.setattr(engines, "load", lambda *_, **__: pytest.fail("a model was loaded for a refused use"))
         assert run(operator, context, reference, monkeypatch) == 77
-    told = capsys.readouterr().err
-    assert words in told
-    assert "ready" not in told
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "ready" not in printed
 
 
 @pytest.mark.parametrize(("operator", "context", "reference"), ALLOWED)
@@ -72,9 +72,9 @@ def test_a_use_that_may_sense_starts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(operator, context, reference, monkeypatch) == 0
-    told = capsys.readouterr().err
-    assert f"ready: {operator}" in told
-    assert "video_frames: raw media stays on Kafka's disks for up to 81 s" in told
+    printed = capsys.readouterr().err
+    assert f"ready: {operator}" in printed
+    assert "video_frames: raw media stays on Kafka's disks for up to 81 s" in printed
 
 
 @pytest.mark.parametrize(("operator", "context"), [("sense_text", "credit"), ("rank_items", "advertising")])

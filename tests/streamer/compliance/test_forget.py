@@ -88,8 +88,8 @@ async def erased_while_the_host_runs(bench: Bench, run: Run, person: str) -> Non
     assert "affect_live: 1 record, until " in printed
     assert await latest(bench, "consents") == {bench.session.encode(): None}
     entries = [decode(m.value, AuditEntry) async for m in read_to_end(bench.broker, ["audit"])]
-    (told,) = [e for e in entries if e.subject == bench.session]
-    assert told.detail == {"decision": "forgotten", "by": "streamer forget"}
+    (entry,) = [e for e in entries if e.subject == bench.session]
+    assert entry.detail == {"decision": "forgotten", "by": "streamer forget"}
     assert not any(person in str(entry) for entry in entries)
 
 

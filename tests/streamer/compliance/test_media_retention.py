@@ -8,7 +8,7 @@ from streamer.broker import TopicSpec
 from streamer.brokers.embedded.local_kafka import LocalKafka
 from streamer.brokers.kafka.broker import KafkaBroker
 from streamer.compliance import retention
-from streamer.compliance.retention import TopicRetention, lines_of, media_lines, read_retention
+from streamer.compliance.retention import TopicRetention, media_retention_lines, read_retention, retention_lines
 from streamer.errors import StreamerError
 from streamer.event_time import SystemClock
 from streamer.settings import load_settings
@@ -16,17 +16,18 @@ from streamer.topology.reading import load_topology
 from tests.streamer.compliance.media_witness import DELETED, MARKERS, lies_on_disk, put_ms
 
 
-def kept(**changes: int) -> TopicRetention:
-    return TopicRetention(retention.WAY_OUT | {name.replace("_", "."): value for name, value in changes.items()})
+def with_settings(**changes: int) -> TopicRetention:
+    return TopicRetention(retention.RECOMMENDED | {name.replace("_", "."): value for name, value in changes.items()})
 
 
 def test_the_settings_of_the_embedded_kafka_keep_the_promise() -> None:
-    (line,) = lines_of("video_frames", kept())
+    (line,) = retention_lines("video_frames", with_settings())
     assert line == "video_frames: raw media stays on Kafka's disks for up to 81 s"
 
 
 def test_a_kafka_with_default_settings_is_warned_of_with_what_to_set() -> None:
-    (line,) = lines_of("video_frames", kept(log_retention_check_interval_ms=300_000, file_delete_delay_ms=60_000))
+    slow = with_settings(log_retention_check_interval_ms=300_000, file_delete_delay_ms=60_000)
+    (line,) = retention_lines("video_frames", slow)
     assert line == (
         "warning: video_frames: raw media stays on Kafka's disks for up to 430 s, not 90s: "
         "log.retention.check.interval.ms=300000, file.delete.delay.ms=60000; "
@@ -35,13 +36,13 @@ def test_a_kafka_with_default_settings_is_warned_of_with_what_to_set() -> None:
 
 
 def test_a_topic_that_is_kept_for_ever_is_warned_of() -> None:
-    (line,) = lines_of("audio_chunks", kept(retention_ms=-1))
+    (line,) = retention_lines("audio_chunks", with_settings(retention_ms=-1))
     assert "for ever" in line
     assert "set retention.ms=60000" in line
 
 
 def test_a_remote_tier_is_warned_of_since_it_keeps_its_own_copies() -> None:
-    _, line = lines_of("audio_chunks", TopicRetention(retention.WAY_OUT, remote=True))
+    _, line = retention_lines("audio_chunks", TopicRetention(retention.RECOMMENDED, remote=True))
     assert line.startswith("warning: audio_chunks: remote.storage.enable=true")
 
 
@@ -50,7 +51,7 @@ async def test_what_a_kafka_really_keeps_is_read_from_its_topics_and_brokers(kaf
     broker, topology = KafkaBroker(load_settings(), kafka.address), load_topology("topology.yaml")
     await broker.ensure_topics([TopicSpec(unique, 1, retention_ms=86_400_000, segment_ms=10_000)])
     found = await read_retention(broker, [unique, "video_frames"])
-    lines = await media_lines(broker, topology)
+    lines = await media_retention_lines(broker, topology)
     await broker.close()
     assert found[unique].longest_ms == 86_400_000 + 10_000 + 10_000 + 1000
     assert found["video_frames"].longest_ms == 81_000
@@ -66,7 +67,7 @@ async def test_where_the_settings_cannot_be_read_that_is_said(
 
     monkeypatch.setattr(KafkaBroker, "broker_settings", refused)
     broker = KafkaBroker(load_settings(), kafka.address)
-    (line,) = await media_lines(broker, load_topology("topology.yaml"))
+    (line,) = await media_retention_lines(broker, load_topology("topology.yaml"))
     assert line == "warning: how long raw media is really kept can't be read: not allowed to describe the cluster"
 
 
@@ -79,7 +80,7 @@ async def test_raw_media_is_off_the_disk_90_s_after_it_came(kafka: LocalKafka) -
     while any(lies_on_disk(kafka, marker) for marker in MARKERS):
         assert clock.perf_ms() - put_ms[kafka.address] < retention.PROMISED_MS
         await clock.sleep_ms(500)
-    assert clock.perf_ms() - put_ms[kafka.address] > retention.WAY_OUT["retention.ms"]
+    assert clock.perf_ms() - put_ms[kafka.address] > retention.RECOMMENDED["retention.ms"]
 
 
 @pytest.mark.kafka

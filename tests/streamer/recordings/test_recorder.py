@@ -86,7 +86,7 @@ class Platform:
     async def record(
         self, name: str = "a", stop: asyncio.Event | None = None, **wanted: Any
     ) -> tuple[End, dict[str, list[Message]]]:
-        """What a recording says of itself, and its records by topic, without the app's name."""
+        """A recording's header, and its records by topic, without the app's name."""
         asked = RecordingRequest(topics_to_record(self.topology, [], wanted.get("media", False)), 0, until_now=True)
         asked, clock = replace(asked, **wanted), SystemClock()
         path = self._folder / f"{name}.affectlog"
@@ -139,8 +139,8 @@ async def test_asked_for_they_are_recorded_of_those_who_agreed_and_of_nobody_els
         "deleted": [(T, ALL)],
         "unreadable": [(T, ALL)],
     }
-    for session, said in terms.items():
-        for at_ms, granted in said:
+    for session, consents in terms.items():
+        for at_ms, granted in consents:
             await platform.agree(session, at_ms, **granted)
     await platform.raw("consents", "deleted", None)
     await platform.raw("consents", "unreadable", b"?")

@@ -67,8 +67,8 @@ async def test_named_operators_compute_again_what_they_wrote(tmp_path: Path) -> 
 async def test_tables_are_in_force_as_they_were_so_a_model_is_asked_what_it_was_asked_then(tmp_path: Path) -> None:
     line = {"speaker": "user", "text": "I am so happy, this is wonderful!"}
     events = [Event(ms, "chat_messages", {**line, "message_id": str(ms)}) for ms in (0, 500, 1000, 2500, 3000)]
-    told = {"user_id": "u", "disclosed_at_ms": 100}
-    events += [Event(ms, "consents", {**told, "modalities": m}) for ms, m in ((100, ["text"]), (2000, []))]
+    consent_fields = {"user_id": "u", "disclosed_at_ms": 100}
+    events += [Event(ms, "consents", {**consent_fields, "modalities": m}) for ms, m in ((100, ["text"]), (2000, []))]
     topology = load_topology(ROOT / "topology.yaml")
     settings = load_settings(context="research", accept_licences="unsettled", queue="all")
     broker = await simulate({"me": sorted(events, key=lambda e: e.at_ms)}, topology, settings)
@@ -77,8 +77,8 @@ async def test_tables_are_in_force_as_they_were_so_a_model_is_asked_what_it_was_
     replayed = await batch_replay(recording, topology, settings, only=["sense_text"])
     then = [m for m in broker.messages("observations") if fields(m).get("modality") == "text"]
     again = replayed.broker.messages("observations")
-    readings = [fields(m) for m in again]
-    assert [r["absent"] for r in readings] == [False, False, True, True, True]  # two lines, a withdrawal, two more
+    observations = [fields(m) for m in again]
+    assert [r["absent"] for r in observations] == [False, False, True, True, True]  # two lines, a withdrawal, two more
     assert [(m.key, m.value) for m in again] == [(m.key, m.value) for m in then]
 
 
@@ -115,8 +115,10 @@ def chat(session: str, at_ms: int, n: int = 0) -> Message:
 
 
 def consent(session: str, at_ms: int) -> Message:
-    told = Consent(session_id=session, event_time_ms=at_ms, user_id="u", modalities=["text"], disclosed_at_ms=at_ms - 5)
-    return at("consents", session, told, at_ms)
+    given = Consent(
+        session_id=session, event_time_ms=at_ms, user_id="u", modalities=["text"], disclosed_at_ms=at_ms - 5
+    )
+    return at("consents", session, given, at_ms)
 
 
 class Paced(ManualClock):
@@ -175,10 +177,10 @@ async def test_what_came_from_outside_is_published_at_its_pace_with_its_times_mo
 
 def test_every_moment_of_a_session_folder_counts_from_its_start(topology: Topology) -> None:
     asked = {"request_id": "r", "user_id": "u", "items": [], "expires_ms": 9000}
-    told = {"user_id": "u", "disclosed_at_ms": 50}
+    consent_fields = {"user_id": "u", "disclosed_at_ms": 50}
     sent = msgpack.unpackb(message(Event(100, "candidates", asked), "me", T, topology).value or b"")
     assert (sent["event_time_ms"], sent["expires_ms"]) == (T + 100, T + 9000)
-    sent = msgpack.unpackb(message(Event(100, "consents", told), "me", T, topology).value or b"")
+    sent = msgpack.unpackb(message(Event(100, "consents", consent_fields), "me", T, topology).value or b"")
     assert (sent["event_time_ms"], sent["disclosed_at_ms"]) == (T + 100, T + 50)
 
 

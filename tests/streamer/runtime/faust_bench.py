@@ -97,7 +97,10 @@ class Bench:
     def host(self, spec: OperatorSpec | None = None, **settings: Any) -> FaustHost:
         spec = spec or self.spec
         made = self.settings.model_copy(update=settings)
-        context = Context(spec.name, made, log=logging.getLogger("t"), tables={name: {} for name in spec.tables})
+        context = Context(
+            spec.name, made, log=logging.getLogger("t"), tables={name: {} for name in spec.tables},
+            modalities=self.topology.modalities,
+        )  # fmt: skip
         return FaustHost(spec, self.topology, self.broker, context, self.kafka.address)
 
     @asynccontextmanager
