@@ -6,6 +6,7 @@ no cost.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -13,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PIXELS = 4096 * 4096
+MAX_SCANS = 64
+"""A progressive JPEG has about ten; each passes over the whole picture, so thousands decode for many seconds."""
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker, not a stuffed byte, a restart or a fill byte within the data of a scan."""
 
 
 class JpegError(ValueError):
@@ -33,7 +38,8 @@ def decode_grey(data: bytes, *, width: int, height: int, rotation: int = 0) -> N
         rotation: the clockwise turn that makes the picture upright: 0, 90, 180 or 270. An EXIF turn is ignored.
 
     Raises:
-        JpegError: not a JPEG, truncated, another size than announced, or larger than 4096 x 4096.
+        JpegError: not a JPEG, truncated, another size than announced, larger than 4096 x 4096, or of more than 64
+            scans.
     """
     import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
@@ -63,12 +69,27 @@ def _decode(data: bytes, announced: tuple[int, int], rotation: int, how: int) ->
         raise JpegError(f"the picture is {size[0]} x {size[1]}, the record says {width} x {height}")
     if width * height > MAX_PIXELS:
         raise JpegError(f"the picture has {width * height} pixels, more than {MAX_PIXELS}")
-    if not data.rstrip(b"\x00").endswith(_END):
-        raise JpegError(f"the JPEG is cut short: {len(data)} bytes without an end marker")
+    _check_scans(data)
     picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None or picture.shape[:2] != (height, width):
         raise JpegError("the JPEG can't be decoded")
     return np.ascontiguousarray(np.rot90(picture, -rotation // 90))
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a picture without an end marker or with too many scans; what follows the end marker is ignored."""
+    at, scans = 2, 0
+    while (found := _MARKER.search(data, at)) is not None:
+        marker, at = found[0][1], found.end()
+        if marker == _END[1]:
+            return
+        if marker == _SCAN:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise JpegError(f"the JPEG has more than {MAX_SCANS} scans")
+        if marker not in _STANDALONE and at + 2 <= len(data):
+            at += max(struct.unpack_from(">H", data, at)[0], 2)
+    raise JpegError(f"the JPEG is cut short: {len(data)} bytes without an end marker")
 
 
 def read_size(data: bytes) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """JPEG checks, face finding, cropping and picture quality: numbers in, numbers out."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -116,6 +118,54 @@ def test_noise_is_an_error_and_nothing_else(data: bytes) -> None:
 def test_a_size_other_than_announced_is_an_error_that_says_both() -> None:
     with pytest.raises(JpegError, match=r"320 x 240.*640 x 480"):
         decode_grey(jpeg(portrait()), width=640, height=480)
+
+
+def progressive(grey: Grey) -> bytes:
+    import cv2
+
+    done, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert done
+    return bytes(data)
+
+
+def with_scans(picture: bytes, scans: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    last = picture.rindex(b"\xff\xda")
+    return picture[:-2] + picture[last:-2] * scans + b"\xff\xd9"
+
+
+def test_a_progressive_jpeg_is_read_and_one_of_thousands_of_scans_is_refused_at_once() -> None:
+    grey = portrait()
+    rows, columns = grey.shape
+    picture = progressive(grey)
+    plain = decode_grey(picture, width=columns, height=rows)
+    assert np.abs(plain.astype(int) - grey).mean() < 5
+    begun = time.perf_counter()
+    with pytest.raises(JpegError, match="more than 64 scans"):
+        decode_grey(with_scans(picture, 14_400), width=columns, height=rows)
+    assert time.perf_counter() - begun < 0.2
+
+
+BEHIND = [b"", b"\r\n", b"\x00" * 9, b"\xff\xda" * 100, b"\x00\x00\x00\x18ftypmp42" + bytes(5000)]
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_what_follows_the_end_marker_is_ignored(behind: bytes) -> None:
+    grey = portrait()
+    rows, columns = grey.shape
+    plain, more = jpeg(grey), jpeg(grey) + behind
+    read = decode_grey(more, width=columns, height=rows)
+    assert (read == decode_grey(plain, width=columns, height=rows)).all()
+
+
+def test_the_end_of_a_thumbnail_is_not_the_pictures() -> None:
+    grey = portrait()
+    rows, columns = grey.shape
+    whole, small = jpeg(grey), jpeg(grey[::8, ::8])
+    app1 = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
+    assert decode_grey(whole[:2] + app1 + whole[2:], width=columns, height=rows).shape == grey.shape
+    with pytest.raises(JpegError, match="cut short"):
+        decode_grey(whole[:2] + app1 + whole[2:-40], width=columns, height=rows)
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
