@@ -16,6 +16,7 @@ Reason = Literal[
     "stale",  # queue policy `max_age`: older than it by Kafka time
     "late",  # every window it belongs to is closed, or more than max_delay behind its own Kafka time
     "duplicate",  # an identity seen before
+    "clock_unit",  # a time in seconds, microseconds or nanoseconds where milliseconds are due
     "clock_skew",  # event time more than max_skew ahead of its own Kafka time
     "no_consent",  # not granted, or captured or read after withdrawal
     "switched_off",  # the deployer's kill switch

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -22,6 +22,7 @@ TRACE_HEADER = "traceparent"
 TICK_HEADER = "tick/1"
 MODALITY_MARK = "x-modality"
 """In a payload's JSON Schema: a field that holds the name of a modality which the topology declares."""
+_CONFLUENT_PREFIX = 5
 MAX_DEPTH = 32
 """Maps and lists may be nested this deep, both ways: what passes through us must be readable to others."""
 
@@ -191,7 +192,8 @@ def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> 
     except msgspec.MsgspecError as error:
         if (without := _without_empty_choices(value, payload)) is not None:
             return decode(without, payload)
-        raise PayloadError("undecodable", f"{payload.__name__}: {_without_values(str(error))}") from None
+        what = _foreign_format(value) or f"{_without_values(str(error))}{_allowed(str(error), payload)}"
+        raise PayloadError("undecodable", f"{payload.__name__}: {what}") from None
     except UnicodeDecodeError:
         raise PayloadError("undecodable", f"{payload.__name__}: text that isn't UTF-8") from None
     except RecursionError:
@@ -225,6 +227,24 @@ def _check_schema(schema: str | None, payload: type[msgspec.Struct]) -> None:
     known = getattr(payload, "MAJOR", 1)
     if int(major) > known:
         raise PayloadError("unknown_version", f"{payload.__name__}/{int(major)}; this build reads up to /{known}")
+
+
+def _foreign_format(value: bytes) -> str | None:
+    """What a value that is no MessagePack map seems to be instead, and what to do; None where that isn't plain."""
+    if value.lstrip()[:1] in (b"{", b"[") and value.rstrip()[-1:] in (b"}", b"]"):
+        return "the value is JSON; it must be a MessagePack map (`streamer schema` describes it)"
+    if len(value) > _CONFLUENT_PREFIX and value[0] == 0:
+        return "the value begins as Confluent's wire format does (a zero byte, a schema id); send the map alone"
+    return None
+
+
+def _allowed(message: str, payload: type[msgspec.Struct]) -> str:
+    """`; allowed: a, b` for an error about a top-level field of fixed choices."""
+    named = re.search(r"^Invalid enum value .* - at `\$\.(\w+)`$", message, re.DOTALL)
+    kinds = {field.name: field.type for field in msgspec.structs.fields(payload)} if named else {}
+    kind = kinds.get(named[1]) if named else None
+    choices = [c for part in (kind, *get_args(kind)) for c in (get_args(part) if get_origin(part) is Literal else ())]
+    return f"; allowed: {', '.join(map(str, choices))}" if choices else ""
 
 
 def _without_values(message: str) -> str:

@@ -16,6 +16,10 @@ from streamer.topology.topology import OperatorSpec
 
 MAX_SKEW_MS = 5000
 """Event time this far ahead of a record's own Kafka time means a wrong clock (DESIGN §5)."""
+MOMENTS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
+"""Fields that are moments near to the record's own."""
+DAY_MS = 24 * 3_600_000
+_UNITS_MS = {"seconds": 1000.0, "microseconds": 1e-3, "nanoseconds": 1e-6}
 LONGEST_KEY_BYTES = 1024
 """A record's key is the id of a session or an item; a longer one is a mistake, and would not fit our own records."""
 
@@ -59,11 +63,23 @@ def to_record(
 
 
 def _check_time(payload: Keyed, message: Message, max_skew_ms: int | None) -> None:
+    for name in MOMENTS:
+        if isinstance(moment := getattr(payload, name, None), int):
+            _check_unit(name, moment, message.timestamp_ms)
     if payload.event_time_ms < 0:
         raise PayloadError("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
     ahead_ms = payload.event_time_ms - message.timestamp_ms
     if max_skew_ms is not None and ahead_ms > max_skew_ms:
         raise PayloadError("clock_skew", f"event_time_ms is {ahead_ms} ms ahead of its Kafka time")
+
+
+def _check_unit(name: str, moment: int, kafka_ms: int) -> None:
+    """Refuse a moment that would be within a day of its Kafka time if its number were of another unit."""
+    if abs(moment - kafka_ms) < DAY_MS:
+        return
+    for unit, in_ms in _UNITS_MS.items():
+        if abs(moment * in_ms - kafka_ms) < DAY_MS:
+            raise PayloadError("clock_unit", f"{name} is in {unit}; it must be Unix milliseconds UTC")
 
 
 def _check_key(payload: SessionKeyed, message: Message, partitions: int, context: Context) -> None:

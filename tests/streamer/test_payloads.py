@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from operators.payloads import ChatMessage, Observation, VideoFrame
 from streamer.errors import PayloadError
-from streamer.payloads import Keyed, SessionKeyed, decode, encode, headers_for, schema_name
+from streamer.payloads import MAX_DEPTH, Keyed, SessionKeyed, decode, encode, headers_for, schema_name
 from streamer.topology.checks import payload_types
 from tests.streamer.payload_examples import EXAMPLES, golden
 
@@ -164,7 +164,7 @@ def test_free_form_maps_are_checked_too() -> None:
     candidates = next(e for e in EXAMPLES if type(e).__name__ == "CandidateList")
     told = stranger_reads(encode(candidates))
     deep: dict[str, Any] = {}
-    for _ in range(400):
+    for _ in range(MAX_DEPTH - 2):
         deep = {"a": deep}
     assert decode(msgpack.packb({**told, "context": deep}), type(candidates))
     too_deep = msgpack.packb(told).replace(
@@ -174,6 +174,7 @@ def test_free_form_maps_are_checked_too() -> None:
         "not a finite number": msgpack.packb({**told, "context": {MARKED: [math.nan]}}),
         "a MessagePack extension": msgpack.packb({**told, "context": {MARKED: msgpack.ExtType(5, b"x")}}),
         "nested too deeply": too_deep,
+        f"nested more than {MAX_DEPTH} deep": msgpack.packb({**told, "context": {"a": {"a": deep}}}),
     }
     for said, value in refusals.items():
         with pytest.raises(PayloadError, match=said) as refused:
