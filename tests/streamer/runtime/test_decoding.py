@@ -40,8 +40,10 @@ def refused(payload: type[Keyed], value: bytes) -> tuple[str, str]:
 )
 def test_a_time_of_another_unit_is_named(unit: str, moment: int) -> None:
     asked: list[tuple[type[Keyed], dict[str, Any], str]] = [
-    ("unit", "moment"), [("seconds", NOW_MS // 1000), ("microseconds", NOW_MS * 1000), ("nanoseconds", NOW_MS * 10**6)]
-    ]  # fmt: skip
+        (ChatMessage, CHAT, "event_time_ms"),
+        (Consent, CONSENT, "disclosed_at_ms"),
+        (CandidateList, LIST, "expires_ms"),
+    ]
     for payload, fields, name in asked:
         reason, detail = refused(payload, msgpack.packb({**fields, name: moment}))
         assert (reason, detail) == ("clock_unit", f"{name} is in {unit}; it must be Unix milliseconds UTC")
