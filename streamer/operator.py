@@ -45,7 +45,9 @@ class Runs:
 class Context:
     """What the runtime gives an operator: time, counts, a log, this deployment's settings, its tables, the modalities.
 
-    `audits`: whether there is a topic `audit` for an operator's decisions (`AuditEntry`, written `to="audit"`).
+    `reported_elsewhere`: tables whose unreadable records another operator of this process makes dead letters of; here
+    they are counted. `audits`: whether there is a topic `audit` for an operator's decisions (`AuditEntry`, written
+    `to="audit"`).
     """
 
     operator: str
@@ -57,6 +59,7 @@ class Context:
     runs: Runs = field(default_factory=Runs)
     audits: bool = False
     modalities: Mapping[str, Modality] = field(default_factory=dict)
+    reported_elsewhere: frozenset[str] = frozenset()
 
     def table(self, name: str) -> Mapping[str, Any]:
         """A declared table, live: key to its latest payload.

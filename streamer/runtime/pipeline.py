@@ -82,6 +82,7 @@ class Pipeline:
         self.runners: list[Runner] = []
         self.hosts: list[Host] = []
         self._contexts: list[Context] = []
+        reported: set[str] = set()
         for name in self.names:
             spec = topology.operators[name]
             tables: dict[str, dict[str, Any]] = {table: {} for table in spec.tables}
@@ -89,8 +90,9 @@ class Pipeline:
             audits = AUDIT in topology.topics
             context = Context(
                 name, settings, clock or SystemClock(), log=own, tables=tables, audits=audits,
-                modalities=topology.modalities,
+                modalities=topology.modalities, reported_elsewhere=frozenset(reported & set(spec.tables)),
             )  # fmt: skip
+            reported |= set(spec.tables)
             self._contexts.append(context)
             if spec.host == "faust" and faust is not None:
                 self.hosts.append(faust(spec, context))

@@ -83,7 +83,10 @@ class Tables:
                 continue
             fails_closed = self._payloads[message.topic].FAILS_CLOSED
             if refused and not tombstone:
-                outputs.append(record)
+                if message.topic not in self._context.reported_elsewhere:
+                    outputs.append(record)
+                else:
+                    self._context.metrics.count(record.payload.reason)
                 if not fails_closed:
                     continue
             order = self._order(message, key)

@@ -167,3 +167,8 @@ async def test_what_is_just_small_enough_is_ranked() -> None:
     assert await served([("candidates", b"s", candidates(items=items), (), 3)]) == []
     many = [{"item_id": f"i{i:05d}", "score": float(i)} for i in range(5000)]
     assert await served([("candidates", b"s", candidates(items=many), (), 3)]) == []
+
+
+async def test_an_unreadable_consent_is_one_dead_letter_and_counted_by_everybody() -> None:
+    letters = await served([("consents", b"s", b"\xc1", (), 3)])
+    assert [(letter.topic, letter.operator) for letter in letters] == [("consents", "sense_face")]
