@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -20,10 +22,20 @@ def reasons_against(model: Path) -> Sequence[str]:
     return [] if model.exists() else [f"{model.name} is missing"]
 
 
+def import_openvino() -> ModuleType:
+    """Import openvino without its telemetry, which would send an event over the network from a forked process.
+
+    Its own switch is opt-out, in a file of the home folder; a module that can't be imported is one it does without.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it is an ImportError
+    import openvino
+
+    return cast(ModuleType, openvino)
+
+
 def compile(model: Path, threads: int) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:  # noqa: A001 - a backend compiles
     """Compile an ONNX file to a thread-safe function from named inputs to named outputs, tuned for latency."""
-    import openvino as ov
-
+    ov = import_openvino()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = ov.Core().compile_model(str(model), "CPU", options)
     names = [output.get_any_name() for output in compiled.outputs]

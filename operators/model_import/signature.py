@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kernels.backend_openvino import import_openvino
 from streamer.errors import Problem
 
 EMBEDDING_WIDTHS = {"face": 256, "voice": 128, "text": 384}
@@ -49,6 +50,7 @@ def read_signature(onnx: Path) -> Signature:
     Raises:
         ValueError: it is no ONNX, an incomplete one, or one with operations that OpenVINO doesn't have.
     """
+    import_openvino()
     from openvino.frontend import FrontEndManager
 
     reader = FrontEndManager().load_by_framework("onnx")  # a plain read_model would try it as every other format too
