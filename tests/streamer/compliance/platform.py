@@ -211,8 +211,15 @@ class Platform:
         request = CandidateList(
             session_id=session, event_time_ms=now_ms(), request_id="r", user_id=f"user of {session}", items=items
         )
-        await self.processed("candidates", request)
+        before = await self._answers(session)
+        await self.send("candidates", request)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(await self._answers(session)) == len(before):  # noqa: ASYNC110 - a topic sets none
+                await asyncio.sleep(0.01)
         return (await self.read("ranked_items", session))[-1]
+
+    async def _answers(self, session: str) -> list[Any]:
+        return [one for one in await self.read("ranked_items", session) if one.cause == "request"]
 
 
 def frame(session: str, at_ms: int, picture: NDArray[np.uint8] | None = None, **changes: Any) -> VideoFrame:
