@@ -152,15 +152,19 @@ class CandidateList(SessionKeyed, frozen=True, kw_only=True):
 
 
 class Mood(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an item lies in valence and arousal, and the emotion it carries, where one does ("" is none)."""
+    """Where an item lies in valence and arousal, both in [-1, 1], and the emotion it carries, in any case ("" is none).
+
+    A scale of 1 to 9 (SAM) has to be brought to [-1, 1]: an item outside is refused.
+    """
 
     valence: float
     arousal: float
     emotion: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.emotion:
-            msgspec.structs.force_setattr(self, "emotion", None)
+        if not -1 <= self.valence <= 1 or not -1 <= self.arousal <= 1:
+            raise ValueError("valence and arousal must lie in [-1, 1]")
+        msgspec.structs.force_setattr(self, "emotion", (self.emotion or "").strip().lower() or None)
 
 
 class Item(Keyed, frozen=True, kw_only=True):

@@ -85,3 +85,16 @@ def test_without_a_moment_of_disclosure_nothing_is_read(disclosed: int | None) -
     verdict = gate.verdict(Record("s", AT + 1, AT + 1, read(ChatMessage, CHAT), Origin("chat_messages", 0, 0)))
     assert (verdict.reason, verdict.disclosed) == ("no_consent", False)
     assert not consent.grants("text")
+
+
+@pytest.mark.parametrize("mood", [(5.0, 5.0), (-1.01, 0.0), (0.0, 1.5), (1e308, 0.0)])
+def test_a_mood_of_another_scale_is_refused(mood: tuple[float, float]) -> None:
+    fields = {"item_id": "a", "event_time_ms": AT, "text": "t", "mood": {"valence": mood[0], "arousal": mood[1]}}
+    with pytest.raises(PayloadError, match=r"valence and arousal must lie in \[-1, 1\] - at `\$\.mood`"):
+        read(Item, fields)
+
+
+@pytest.mark.parametrize("name", ["sadness", "Sadness", "SADNESS", " sadness "])
+def test_an_emotions_name_is_read_in_any_case(name: str) -> None:
+    fields = {"item_id": "a", "event_time_ms": AT, "text": "t", "mood": {"valence": -1, "arousal": 1, "emotion": name}}
+    assert read(Item, fields).mood.emotion == "sadness"
