@@ -8,7 +8,7 @@ every `_ms` field that is not a duration by name; a request that comes again con
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -227,13 +227,14 @@ class RankItems:
         offered = [c for c in request.items if not (c.blocked or _blocked(items[c.item_id]))]
         preferences = self._preferences(record.key, offered, items)
         moods = (_mood(items[c.item_id]) for c in offered)
-        placed = scoring.rank(
+        ranked_all = scoring.rank(
             [
                 scoring.Candidate(c.item_id, c.score, *mood, c.pinned_rank, c.sponsored, session)
                 for c, mood, session in zip(offered, moods, preferences, strict=True)
             ],
             affect, blend, seed=request.request_id, primary=request.primary_item_id,
-        )[: self._params.top]  # fmt: skip
+        )  # fmt: skip
+        placed = _top(ranked_all, {c.item_id for c in offered if c.pinned_rank is not None}, self._params.top)
         order = [p.item_id for p in placed]
         is_new = served is None or order != served.order
         affect_used = (affect.valence, affect.arousal, affect.confidence) if affect else None
@@ -345,6 +346,14 @@ def _problem(request: CandidateList) -> str | None:
         if item.pinned_rank is not None and item.pinned_rank < 0:
             return f"items[{row}].pinned_rank is negative; it counts from 0"
     return None
+
+
+def _top(ranked: Sequence[scoring.ScoredItem], pinned: Collection[str], top: int) -> list[scoring.ScoredItem]:
+    """The first `top` items; pinned ones from further down take the places of the last that aren't pinned."""
+    room = top - sum(item.item_id in pinned for item in ranked)
+    others = [item.item_id for item in ranked if item.item_id not in pinned][: max(room, 0)]
+    served = {*others, *pinned}
+    return [item for item in ranked if item.item_id in served]
 
 
 def _blocked(item: Item | None) -> bool:

@@ -358,6 +358,23 @@ async def test_a_list_that_cannot_be_ranked_is_refused_and_nothing_else_lost(cha
     assert ranked.request_id == "good"
 
 
+@pytest.mark.parametrize(
+    ("pins", "order"),
+    [
+        ({}, ["i0", "i1", "i2"]),
+        ({"i5": 100}, ["i0", "i1", "i5"]),
+        ({"i5": 4, "i4": 100}, ["i0", "i5", "i4"]),
+        ({"i5": 0}, ["i5", "i0", "i1"]),
+        ({"i2": 2, "i3": 3, "i4": 4, "i5": 5}, ["i2", "i3", "i4", "i5"]),
+    ],
+)
+async def test_a_pinned_item_is_never_lost_to_top(pins: dict[str, int], order: list[str]) -> None:
+    items = [Candidate(item_id=f"i{n}", score=9.0 - n, pinned_rank=pins.get(f"i{n}")) for n in range(6)]
+    (ranked,) = await Desk(Params(top=3)).send(request(items=items))
+    assert [item.item_id for item in ranked.items] == order
+    assert [item.position for item in ranked.items] == list(range(len(order)))
+
+
 async def test_a_payload_of_another_topic_is_refused() -> None:
     (refused,) = await Desk().send(consent())
     assert isinstance(refused, Refusal)
