@@ -136,6 +136,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class CandidateList(SessionKeyed, frozen=True, kw_only=True):
     """The items a platform is about to show, best first by its own score; at most 5,000, and 900 kB.
 
+    A score far below all others (-1e9, say) marks an item that must not be served: it stays last, whatever affect.
     `expires_ms` 0 never expires; `primary_item_id` and `category` "" are none. An item's `pinned_rank` 0 is the first
     place: leave it out where an item isn't pinned.
     """

@@ -24,6 +24,9 @@ from kernels.ranking.affect_guard import LOW_EMOTIONS, guard, guard_reference
 Floats = NDArray[np.float64]
 
 GOALS: tuple[str, ...] = ("off", "lift", "match", "calm")
+SENTINEL_FACTOR = 1000.0
+NEVER = -1.0
+"""The base of an item that its ranker marks as not to be served."""
 POLICIES: Mapping[str, str] = {"affect": "affect@1", "noop": "noop@1", "shuffle": "shuffle@1"}
 
 LIFT_STEP = 1.0
@@ -92,7 +95,8 @@ def rank(
 
     Base order is by descending `base`, ties in the order given. Pinned items are at their rank (the next free one if it
     is taken); the others fill the gaps by score, ties in base order. The primary item (the page's subject) can rise but
-    never falls below its base rank. Sponsored items get neither affect nor session.
+    never falls below its base rank. Sponsored items get neither affect nor session, nor do those whose base is a
+    sentinel (`count_ranked`): their base is -1, below every other item's score.
 
     Args:
         candidates: without blocked ones, item ids unique.
@@ -108,14 +112,16 @@ def rank(
     if not candidates:
         return []
     by_base = sorted(candidates, key=lambda c: -c.base)
-    base = min_max_scaled(np.array([c.base for c in by_base], dtype=np.float64))
+    never = np.arange(len(by_base)) >= count_ranked([c.base for c in by_base])
+    base = np.full(len(by_base), NEVER)
+    base[~never] = min_max_scaled(np.array([c.base for c in by_base], dtype=np.float64)[~never])
     parts: dict[str, Floats]
     if blend.policy == "shuffle":
         parts = {"shuffle": np.array([_draw(seed, c.item_id) for c in by_base])}
     elif blend.policy == "noop":
         parts = {"base": base}
     else:
-        free = ~np.array([c.sponsored for c in by_base])
+        free = ~(never | np.array([c.sponsored for c in by_base]))
         session = np.array([c.session for c in by_base], dtype=np.float64)
         parts = {
             "base": base,
@@ -151,6 +157,24 @@ def apply_pins(scored: Sequence[ScoredItem], pins: Mapping[str, int], primary: s
         movable.insert(at, floor)
     rest_of = iter(movable)
     return [next(rest_of) if slot is None else slot for slot in slots]
+
+
+def count_ranked(descending: Sequence[float]) -> int:
+    """Count the scores, given in descending order, that are no sentinels.
+
+    Rankers mark what must not be served by a score like -1e9 or -3.4e38: one that lies further below the next higher
+    score than `SENTINEL_FACTOR` times the greatest magnitude of all higher ones. Were it part of the range, all others
+    would be scaled to 1.
+    """
+    n = len(descending)
+    while n > 1:
+        lowest = descending[n - 1]
+        above = next((i for i in range(n - 1, 0, -1) if descending[i - 1] > lowest), 0)
+        greatest = max((abs(descending[0]), abs(descending[above - 1]))) if above else 0.0
+        if greatest == 0.0 or not descending[above - 1] - lowest > SENTINEL_FACTOR * greatest:
+            break
+        n = above
+    return n
 
 
 def min_max_scaled(base: Floats) -> Floats:
@@ -190,8 +214,9 @@ def rank_reference(
     """Compute the same as `rank` with plain loops: the reference that `rank` is tested against."""
     _check(blend)
     by_base = sorted(candidates, key=lambda c: -c.base)
-    low = min((c.base / 2 for c in by_base), default=0.0)
-    high = max((c.base / 2 for c in by_base), default=0.0)
+    ranked = count_ranked([c.base for c in by_base])
+    low = min((c.base / 2 for c in by_base[:ranked]), default=0.0)
+    high = max((c.base / 2 for c in by_base[:ranked]), default=0.0)
     affect_parts = [_affect_reference(c, affect, blend) for c in by_base]
     if affect is not None:
         moods = [c.valence for c in by_base], [c.emotion for c in by_base]
@@ -199,11 +224,13 @@ def rank_reference(
     scored = []
     for i, c in enumerate(by_base):
         base = 0.5 if high == low else (c.base / 2 - low) / (high - low)
+        if i >= ranked:
+            base = NEVER
         if blend.policy == "shuffle":
             reasons = {"shuffle": _draw(seed, c.item_id)}
         else:
             reasons = {"base": base}
-            if blend.policy == "affect" and not c.sponsored:
+            if blend.policy == "affect" and not c.sponsored and i < ranked:
                 session = min(max(c.session, -1.0), 1.0) * blend.session_cap
                 reasons |= {name: part for name, part in (("affect", affect_parts[i]), ("session", session)) if part}
         scored.append(ScoredItem(c.item_id, reduce(add, reasons.values()), i, reasons))

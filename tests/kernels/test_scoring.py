@@ -14,11 +14,13 @@ from kernels.emotions import EMOTIONS
 from kernels.ranking.affect_guard import LOW_EMOTIONS, guard, guard_reference, is_low
 from kernels.ranking.scoring import (
     GOALS,
+    NEVER,
     POLICIES,
     Affect,
     Blend,
     Candidate,
     ScoredItem,
+    count_ranked,
     goal_match,
     rank,
     rank_reference,
@@ -224,3 +226,30 @@ def test_an_empty_list_stays_empty() -> None:
 def test_an_unknown_policy_or_goal_is_named(blend: Blend) -> None:
     with pytest.raises(ValueError, match="is unknown: use one of"):
         rank([], None, blend)
+
+
+@pytest.mark.parametrize("sentinel", [-1e9, -3.4e38, -1e308, -99_999.0])
+@pytest.mark.parametrize("marked", [1, 4, 9])
+def test_a_sentinel_is_last_whatever_affect_and_flattens_nothing(sentinel: float, marked: int) -> None:
+    scores_ = [0.9, 0.8, 0.7, 0.6, 0.5]
+    usual = [Candidate(f"i{n}", base, valence=-0.5, arousal=0.1) for n, base in enumerate(scores_)]
+    happy = [Candidate(f"never{n}", sentinel, valence=0.9, arousal=0.3) for n in range(marked)]
+    blend = Blend("affect", "lift", 0.5, 0.2)
+    alone, beside = (rank(each, feeling(-0.8), blend) for each in (usual, [*usual, *happy]))
+    assert [(p.item_id, p.score) for p in beside[: len(usual)]] == [(p.item_id, p.score) for p in alone]
+    assert {p.reasons["base"] for p in beside[len(usual) :]} == {NEVER}
+    assert all(set(p.reasons) == {"base"} for p in beside[len(usual) :])
+
+
+USUAL = [[5.0, 1.0, -4.0], [0.9, 0.9 - 1e-9, 0.1], [1e6, 3.0, 2.0, 0.0], [0.0, 0.0, -1.0], [-3.0, -8.0, -2000.0], [7.0]]
+
+
+@pytest.mark.parametrize("usual", USUAL)
+def test_a_low_score_is_no_sentinel(usual: list[float]) -> None:
+    assert count_ranked(usual) == len(usual)
+
+
+def test_sentinels_of_two_kinds_are_both_seen() -> None:
+    assert count_ranked([2.0, 1.0, -1e9, -1e9, -3.4e38]) == 2
+    assert count_ranked([-1e9, -1e9]) == 2
+    assert count_ranked([]) == 0
