@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from streamer.cli import terminal
+from streamer.cli import leaving
 from streamer.cli.commands import COMMANDS
-from streamer.cli.terminal import EXIT_INTERRUPTED
+from streamer.cli.leaving import EXIT_INTERRUPTED
 from streamer.errors import StreamerError
 
 EXIT_USAGE = 64
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Run one command as the whole program, which ends in time whatever its libraries have left running."""
-    terminal.is_program = True
+    leaving.is_program = True
     sys.exit(main())
 
 

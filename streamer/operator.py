@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,7 +21,9 @@ from streamer.metrics import Metrics
 from streamer.modality import Modality
 from streamer.payloads import Keyed
 from streamer.records import Origin, Record
-from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    from streamer.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

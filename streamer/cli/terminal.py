@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from streamer.cli.leaving import EXIT_INTERRUPTED
 from streamer.errors import ConfigurationError, Problem
 from streamer.payloads import Keyed
 from streamer.settings import Settings, load_settings
@@ -26,11 +25,7 @@ from streamer.settings import Settings, load_settings
 if TYPE_CHECKING:
     from streamer.brokers.kafka.broker import KafkaBroker
 
-EXIT_INTERRUPTED = 130
-LEAVE_S = 5.0
-"""How long a command that has ended may take to be gone."""
-is_program = False
-"""Whether this process is the command line and nothing else: then it may be ended."""
+
 
 
 def print_status(line: str) -> None:
@@ -120,28 +115,6 @@ def on_stop_signals(stop: Callable[[], None]) -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, first, each)
-
-
-def leave_in_time(code: int, message: str = "") -> None:
-    """End this program in `LEAVE_S`, if it hasn't by then: a library's task or thread can't keep it.
-
-    Args:
-        code: what to exit with.
-        message: what the command would have said last, and can't if it never returns.
-    """
-    if not is_program:
-        return
-
-    def leave() -> None:
-        left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-        last = [message] if message else []
-        sys.stderr.writelines(f"{line}\n" for line in [*last, f"left running: {', '.join(left) or 'tasks'}"])
-        sys.stderr.flush()
-        os._exit(code)
-
-    timer = threading.Timer(LEAVE_S, leave)
-    timer.daemon = True
-    timer.start()
 
 
 async def count_until_stopped(published: AsyncIterator[list[str]]) -> tuple[Counter[str], int]:

@@ -10,13 +10,16 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from streamer.broker import Broker, Outgoing
 from streamer.errors import RefusedUseError, StreamerError
 from streamer.operator import Context
 from streamer.payloads import AuditEntry, encode, headers_for
-from streamer.settings import Settings
 from streamer.topology.topology import Topology
+
+if TYPE_CHECKING:
+    from streamer.settings import Settings
 
 AUDIT = "audit"
 NONE_KEPT = "no topic `audit` in the topology: what is decided of consent, models and controls is kept nowhere"

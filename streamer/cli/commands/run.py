@@ -6,7 +6,8 @@ import argparse
 import asyncio
 
 from streamer.cli.arguments import add_topology
-from streamer.cli.terminal import leave_in_time, on_stop_signals, open_kafka, print_status, read_settings
+from streamer.cli.leaving import leave_in_time
+from streamer.cli.terminal import on_stop_signals, open_kafka, print_status, read_settings
 from streamer.compliance.retention import media_retention_lines
 from streamer.errors import StreamerError
 from streamer.operator import Context

@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[3]
 KEPT = """
 import asyncio, sys, threading, time
 from streamer import __main__ as door
-from streamer.cli import terminal
+from streamer.cli import leaving
 from streamer.errors import BrokerUnreachableError
 from streamer.runtime.pipeline import Pipeline
 
-terminal.LEAVE_S = 1.0
+leaving.LEAVE_S = 1.0
 failing, kept = sys.argv[1:] == ["fail"], []
 
 async def never() -> None:
