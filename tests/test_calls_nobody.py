@@ -1,4 +1,4 @@
-"""A program that senses affect calls nobody: no connection beyond loopback is asked for, no matter what is imported."""
+"""No library calls home: `replay` and `model import` ask for no connection beyond loopback, whatever they import."""
 
 from __future__ import annotations
 

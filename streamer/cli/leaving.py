@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-EXIT_INTERRUPTED = 130
+EXIT_FAILED, EXIT_INTERRUPTED = 70, 130
 LEAVE_S = 5.0
 """How long a command that has ended may take to be gone."""
 is_program = False

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from streamer.brokers.kafka.broker import KafkaBroker
 
 
-
-
 def print_status(line: str) -> None:
     """Print a line for the user on stderr, and flush."""
     sys.stderr.write(f"{line}\n")

@@ -16,6 +16,8 @@ from streamer.payloads import Keyed, Refusal
 from streamer.records import Record
 from streamer.runtime.decoding import to_record
 
+REMEMBER_DELETED_MS = 300_000
+"""For so long, by Kafka time, an older record from another partition doesn't bring a deleted key back."""
 _BATCH = 500
 
 
@@ -43,6 +45,7 @@ class Tables:
         self._consumer = broker.consumer(list(payloads), group=None) if payloads else None
         # of each topic and key the Kafka time of the latest record, and the partitions that have one of that time
         self._latest: dict[tuple[str, str], tuple[int, frozenset[int]]] = {}
+        self._deleted: dict[tuple[str, str], int] = {}  # Kafka time at which a key was removed, oldest first
 
     async def load(self) -> Sequence[Record[Any]]:
         """Read every table to its end; returns the records that the operator writes because of the latest ones.
@@ -55,6 +58,7 @@ class Tables:
         for name in self._payloads:  # after an outage: compaction may have removed what was deleted meanwhile
             self._context.tables[name].clear()
         self._latest.clear()
+        self._deleted.clear()
         await self._consumer.start()
         ends = await self._consumer.end_offsets()
         messages: list[Message] = []
@@ -92,15 +96,23 @@ class Tables:
             order = self._order(message, key)
             if order == "older":
                 continue
+            self._deleted.pop((message.topic, key), None)
             if refused or (order == "undecided" and fails_closed):
                 table.pop(key, None)
+                self._deleted[message.topic, key] = message.timestamp_ms
                 record = replace(record, payload=None)
             else:
                 table[key] = record.payload
             latest[message.topic, key] = record
+        self._forget_deleted(max((message.timestamp_ms for message in messages), default=0))
         if self._on_table is not None:
             outputs += [out for (topic, _), r in latest.items() for out in self._on_table(topic, r)]
         return outputs
+
+    def _forget_deleted(self, now_ms: int) -> None:
+        """Drop what is remembered of keys deleted long ago: no partition is read so much later than another."""
+        while self._deleted and self._deleted[oldest := next(iter(self._deleted))] < now_ms - REMEMBER_DELETED_MS:
+            del self._deleted[oldest], self._latest[oldest]
 
     def _order(self, message: Message, key: str) -> Literal["newer", "older", "undecided"]:
         """Whether a record replaces the key's latest one; undecided: another partition has one of the same Kafka time.

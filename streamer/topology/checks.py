@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -57,9 +57,19 @@ def check_topology(topology: Topology, topics: Sequence[str], operators: Sequenc
 
 def payload_types(package: str, operators: Iterable[ModuleType] = ()) -> dict[str, type[Keyed]]:
     """Every payload by its name: the runtime's own, those of `<package>/payloads.py` and those of operators' files."""
-    modules = [runtime_payloads, importlib.import_module(f"{package}.payloads"), *operators]
-    kinds = chain.from_iterable(inspect.getmembers(module, inspect.isclass) for module in modules)
-    return {name: kind for name, kind in kinds if issubclass(kind, Keyed) and kind not in (Keyed, SessionKeyed, Media)}
+    modules = [*operators, importlib.import_module(f"{package}.payloads"), runtime_payloads]  # shared ones win
+    return {name: kind for module in modules for name, kind in _payloads_in(module)}
+
+
+def name_clashes(module: ModuleType, types: Mapping[str, type[Keyed]]) -> list[str]:
+    """The payloads that an operator's file defines under a name which means another payload."""
+    own = ((name, kind) for name, kind in _payloads_in(module) if kind.__module__ == module.__name__)
+    return [name for name, kind in own if types[name] is not kind]
+
+
+def _payloads_in(module: ModuleType) -> list[tuple[str, type[Keyed]]]:
+    kinds = inspect.getmembers(module, inspect.isclass)
+    return [(n, kind) for n, kind in kinds if issubclass(kind, Keyed) and kind not in (Keyed, SessionKeyed, Media)]
 
 
 def find_checked(name: str, package: str, note: Callable[[str], None]) -> OperatorClass | None:

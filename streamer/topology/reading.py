@@ -15,7 +15,7 @@ from streamer.errors import ConfigurationError
 from streamer.event_time import Duration
 from streamer.modality import Modality
 from streamer.payloads import Keyed, SessionKeyed
-from streamer.topology.checks import check_topology, find_checked, payload_types
+from streamer.topology.checks import check_topology, find_checked, name_clashes, payload_types
 from streamer.topology.topology import Batch, OnFailure, OperatorSpec, Positive, Queue, Topic, Topology
 from streamer.topology.upgrade import upgraded
 from streamer.topology.yaml_places import YamlTree, read_yaml
@@ -106,6 +106,9 @@ def load_topology(path: Path | str, *, package: str = "operators") -> Topology:
     modalities = _modalities(reader, _names(tree, "modalities"))
     operators = _operators(reader, _names(tree, "operators"), package, modalities)
     types = payload_types(package, [spec.found.module for spec in operators.values()])
+    for spec in operators.values():
+        for clash in name_clashes(spec.found.module, types):
+            reader.note(f"operators.{spec.name}", f"its payload {clash} has the name of another one: call it otherwise")
     topics = _topics(reader, _names(tree, "topics"), partitions, types)
     topology = Topology(
         path, VERSION, file.app if file else "", partitions,

@@ -23,7 +23,7 @@ _OF_FUSER: dict[str, dict[str, Any]] = {
 def upgraded(tree: YamlTree) -> YamlTree:
     """A tree of version 1 to one of version 2; any other is returned as it is."""
     file = tree.value
-    if not isinstance(file, dict) or file.get("version") != 1:
+    if not isinstance(file, dict) or file.get("version") != 1 or "modalities" in file:  # version 1 had none
         return tree
     lines = dict(tree.lines)
     topics = _mapping(file.get("topics"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -150,3 +151,15 @@ def test_the_schema_names_it_where_modalities_are_named(load: Load) -> None:
     schemas = asyncapi(load())["components"]["schemas"]
     assert schemas["Observation"]["properties"]["modality"] == {"enum": ["behaviour", "face", "pulse", "text", "voice"]}
     assert "PulseSample" in schemas
+
+
+def test_a_payload_that_takes_the_name_of_another_is_refused(load: Load, tmp_path: Path) -> None:
+    source = (EXAMPLES / "sense_pulse.py").read_text(encoding="utf-8")
+    (tmp_path / "sense_beat.py").write_text(source.replace("class SensePulse", "class SenseBeat"), encoding="utf-8")
+    operators.__path__ = [*operators.__path__, str(tmp_path)]  # put back with the fixture's own
+
+    def twice(file: dict[str, Any]) -> None:
+        file["operators"]["sense_beat"] = copy.deepcopy(file["operators"]["sense_pulse"])
+
+    with pytest.raises(ConfigurationError, match="its payload PulseSample has the name of another one"):
+        load(twice)

@@ -6,10 +6,9 @@ import argparse
 import asyncio
 
 from streamer.cli.arguments import add_topology
-from streamer.cli.leaving import leave_in_time
+from streamer.cli.leaving import EXIT_FAILED, EXIT_INTERRUPTED, leave_in_time
 from streamer.cli.terminal import on_stop_signals, open_kafka, print_status, read_settings
 from streamer.compliance.retention import media_retention_lines
-from streamer.errors import StreamerError
 from streamer.operator import Context
 from streamer.runtime.audit_trail import AUDIT, NONE_KEPT
 from streamer.runtime.pipeline import Host, Pipeline
@@ -32,8 +31,10 @@ def run(args: argparse.Namespace) -> int:
 async def _run_and_leave(topology: Topology, settings: Settings, only: list[str]) -> int:
     try:
         code = await _run(topology, settings, only)
-    except StreamerError as error:
-        leave_in_time(error.exit_code, f"error: {error}")
+    except (Exception, asyncio.CancelledError) as error:
+        interrupted = isinstance(error, asyncio.CancelledError)
+        code = EXIT_INTERRUPTED if interrupted else getattr(error, "exit_code", EXIT_FAILED)
+        leave_in_time(code, "" if interrupted else f"error: {error}")
         raise
     leave_in_time(code)
     return code

@@ -24,7 +24,7 @@ from streamer.errors import BrokerUnreachableError
 from streamer.runtime.pipeline import Pipeline
 
 leaving.LEAVE_S = 1.0
-failing, kept = sys.argv[1:] == ["fail"], []
+failing, kept = sys.argv[1:], []
 
 async def never() -> None:
     while True:
@@ -38,7 +38,7 @@ async def opened(pipeline: Pipeline) -> None:
     threading.Thread(target=time.sleep, args=(60,), name="somebody's").start()
     await asyncio.sleep(0)
     if failing:
-        raise BrokerUnreachableError("gone")
+        raise {"fail": BrokerUnreachableError("gone"), "break": RuntimeError("a bug")}[failing[0]]
 
 async def run(pipeline: Pipeline) -> None:
     await pipeline._closing.wait()
@@ -72,8 +72,9 @@ def test_a_stopped_run_is_gone_whatever_was_left_running(kafka: LocalKafka, stop
     assert "left running: somebody's" in said
 
 
-def test_a_failed_run_says_why_and_is_gone(kafka: LocalKafka) -> None:
-    process = start(kafka, "fail")
+@pytest.mark.parametrize(("how", "code", "says"), [("fail", 69, "error: gone"), ("break", 70, "error: a bug")])
+def test_a_failed_run_says_why_and_is_gone(kafka: LocalKafka, how: str, code: int, says: str) -> None:
+    process = start(kafka, how)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 69
-    assert "error: gone" in said
+    assert process.returncode == code
+    assert says in said

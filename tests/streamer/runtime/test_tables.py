@@ -13,7 +13,7 @@ from streamer.brokers.memory.broker import MemoryBroker
 from streamer.event_time import ManualClock
 from streamer.operator import Context
 from streamer.payloads import Keyed, encode
-from streamer.runtime.tables import Tables
+from streamer.runtime.tables import REMEMBER_DELETED_MS, Tables
 from streamer.settings import load_settings
 from tests.shipped import MODALITIES, TOPOLOGY
 
@@ -122,3 +122,22 @@ async def test_a_foreign_partition_is_counted(shelf: Shelf) -> None:
         await shelf.put(consent("face"), partition)
     await shelf.tables.refresh()
     assert shelf.context.metrics.totals["foreign_partition"] == 3
+
+
+async def test_a_key_deleted_long_ago_takes_no_memory_and_one_deleted_lately_stays_deleted(shelf: Shelf) -> None:
+    for n in range(50):
+        shelf.clock.set_ms(AT + n)
+        await shelf.put(consent("face"), 0)
+        await shelf.put(None, 1)
+        await shelf.tables.refresh()
+        assert not shelf.modalities()
+    remembered = shelf.tables._latest  # noqa: SLF001 - memory has no other window
+    assert len(remembered) == 1
+    shelf.clock.set_ms(AT + REMEMBER_DELETED_MS + 1000)
+    item = Item(item_id="s", event_time_ms=AT, text="another table's record lets time pass")
+    await shelf.put(item, 0, "catalogue_items")
+    await shelf.tables.refresh()
+    assert set(remembered) == {("catalogue_items", "s")}
+    await shelf.put(consent("face"), 2)
+    await shelf.tables.refresh()
+    assert shelf.modalities() == ["face"]

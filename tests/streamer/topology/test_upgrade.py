@@ -65,3 +65,9 @@ def test_without_a_fuser_version_1_knows_the_four_modalities(tmp_path: Path) -> 
     text = text.replace("{payload: Observation,", "{payload: Observation, external: out,")
     text = text.replace("{payload: AffectEvent, external: out", "{payload: AffectEvent, external: in")
     assert set(load(text, tmp_path).modalities) == {"face", "voice", "text", "behaviour"}
+
+
+def test_modalities_in_a_file_of_version_1_are_refused_not_passed_over(tmp_path: Path) -> None:
+    text = VERSION_1.replace("operators:\n", "modalities:\n  pulse: {half_life: 1s, evidence: false}\noperators:\n", 1)
+    with pytest.raises(ConfigurationError, match=r"version: must be 2, not 1"):
+        load(text, tmp_path)
