@@ -30,7 +30,8 @@ CLOCKS_DIFFER_MS = 5000
 """How far a broker's clock may differ from this machine's."""
 AUDIT = "audit"
 REVOKING = ("no_consent", "minor", "switched_off")
-"""The reasons of `absent` observations that revoke their modality's earlier evidence."""
+"""The reasons of `absent` observations that revoke their modality's earlier evidence; `before_consent` says nothing
+about what was captured since."""
 HORIZON_MS = 60_000
 """A withdrawal older than the windows' horizon has no evidence left to revoke."""
 
@@ -74,7 +75,7 @@ class Verdict:
         disclosed: whether the person was informed of the sensing; if not, not even an `absent` observation is written.
     """
 
-    reason: Literal["no_consent", "minor", "switched_off"] | None
+    reason: Literal["no_consent", "before_consent", "minor", "switched_off"] | None
     mode: Mode = "full"
     single_subject: bool = True
     disclosed: bool = True
@@ -153,7 +154,7 @@ class ConsentGate:
         if isinstance(consent, Consent) and consent.disclosed_at_ms is not None:
             grant = self._granted.get(record.key)
             if verdict.allowed and captured_ms < (grant.since_ms if grant else consent.disclosed_at_ms):
-                verdict = Verdict("no_consent", verdict.mode)
+                verdict = Verdict("before_consent", verdict.mode)
             if not verdict.allowed and captured_ms < consent.disclosed_at_ms:
                 verdict = replace(verdict, disclosed=False)
         if verdict.reason is not None:

@@ -185,8 +185,11 @@ class Item(Keyed, frozen=True, kw_only=True):
 class Control(Keyed, frozen=True, kw_only=True):
     """A deployer's switch over the whole app; the record key is the app's name.
 
-    None, or "", leaves the topology's value. A `cap` of 0 is one: affect moves nothing.
+    None, or "", leaves the topology's value. A `cap` of 0 is one: affect moves nothing. A switch whose event time can't
+    be right is thrown all the same.
     """
+
+    COUNTS_WITHOUT_CLOCK = True
 
     app: str
     ranking_off: bool = False

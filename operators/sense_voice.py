@@ -2,8 +2,9 @@
 
 Chunks may have any length up to 10 s. A chunk that begins within 60 ms of the previous one's end continues it (clients
 stamp with jitter). One that begins later leaves a gap, and segmentation starts anew. Of one that begins earlier only
-the new part is used, so repeats and stragglers change nothing. The first observation comes one to two half hops after a
-stream's first sample.
+the new part is used, so repeats and stragglers change nothing. Chunks that a client sends in one go may bear one stamp:
+where `seq` goes on and the stamp hardly does, they follow each other. The first observation comes one to two half hops
+after a stream's first sample.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from streamer.records import Origin, Record
 
 LONGEST_CHUNK_MS = 10_000
 JITTER_MS = 60
+BURST_MS = 5
+"""The stamps of chunks that are sent in one go differ by at most this."""
 IDLE_MS = 10_000
 BUFFERED_MS = 45_000
 _LARGEST_BATCH = 32
@@ -80,6 +83,8 @@ class _Stream:
     """One source of a session: its buffered samples, and the chunk from which it would have to be read again."""
 
     def __init__(self, record: Record[Any], rules: SegmenterParams) -> None:
+        self.seq: int | None = None
+        self.stamp_ms = record.event_time_ms
         self.segments = SpeechSegmenter(record.event_time_ms, rules)
         self.needs_from = record.origin
         self.newest_kafka_ms = record.kafka_ms
@@ -87,11 +92,24 @@ class _Stream:
         self._step_ms = rules.step_ms
         self._chunks: deque[tuple[int, int, Origin]] = deque()
 
-    def push(self, record: Record[Any], samples: NDArray[np.int16]) -> list[Segment]:
+    def in_burst(self, record: Record[AudioChunk]) -> bool:
+        """Whether a chunk was sent in one go with the one before: its `seq` follows, its stamp has hardly moved on."""
+        seq, moved_ms = record.payload.seq, record.event_time_ms - self.stamp_ms
+        follows = seq is not None and self.seq is not None and seq == self.seq + 1
+        ahead_ms = self.segments.end_sample / PER_MS - record.event_time_ms
+        return follows and 0 <= moved_ms <= BURST_MS and ahead_ms <= LONGEST_CHUNK_MS
+
+    def repeats(self, record: Record[AudioChunk]) -> bool:
+        """Whether a chunk has the very stamp and `seq` of the one before."""
+        return record.event_time_ms == self.stamp_ms and record.payload.seq == self.seq
+
+    def push(self, record: Record[AudioChunk], samples: NDArray[np.int16], *, in_burst: bool) -> list[Segment]:
         """Add the new samples of the next chunk; returns what has become due."""
         self.newest_kafka_ms = max(self.newest_kafka_ms, record.kafka_ms)
-        origin_ms = first_origin_ms(record.event_time_ms, self._step_ms)
-        self._chunks.append((origin_ms, record.event_time_ms, record.origin))
+        self.seq, self.stamp_ms = record.payload.seq, record.event_time_ms
+        if not in_burst:  # whose place isn't its stamp's: no stream can begin at it
+            origin_ms = first_origin_ms(record.event_time_ms, self._step_ms)
+            self._chunks.append((origin_ms, record.event_time_ms, record.origin))
         segments = self.segments.push(samples)
         self._forget_chunks(record.event_time_ms)
         return segments
@@ -215,7 +233,11 @@ class SenseVoice:
         streams = self._streams.setdefault(record.key, {})
         stream = streams.get(chunk.source_id)
         start = record.event_time_ms * PER_MS
-        if stream is not None and abs(start - stream.segments.end_sample) > JITTER_MS * PER_MS:
+        if stream is not None and stream.repeats(record):
+            self._context.metrics.count("duplicate")
+            return []
+        in_burst = stream is not None and stream.in_burst(record)
+        if stream is not None and not in_burst and abs(start - stream.segments.end_sample) > JITTER_MS * PER_MS:
             ahead = stream.segments.end_sample - start
             if ahead >= len(samples):
                 self._context.metrics.count("duplicate")
@@ -226,7 +248,7 @@ class SenseVoice:
                 stream = None
         if stream is None:
             stream = streams[chunk.source_id] = _Stream(record, self._rules)
-        return stream.push(record, samples)
+        return stream.push(record, samples, in_burst=in_burst)
 
     def _without_consent(self, record: Record[Any], verdict: Verdict) -> list[Record[Any]]:
         """An `absent` observation with the reason for each step that a chunk completes; none before disclosure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -60,6 +60,18 @@ class TopicSpec:
     compact: bool = False
 
 
+class HeldBack(NamedTuple):
+    """What a partition holds that readers may not see yet.
+
+    Args:
+        stable_offset: of the first record of an open transaction; what lies before it may be read.
+        records: how many offsets there are from it to the partition's end.
+    """
+
+    stable_offset: int
+    records: int
+
+
 PartitionsChanged = Callable[[frozenset[TopicPartition]], Awaitable[None]]
 
 
@@ -88,6 +100,10 @@ class Consumer(Protocol):
 
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         """For each assigned partition the offset that its next record will get (an open transaction is not counted)."""
+        ...
+
+    def held_back(self) -> Mapping[TopicPartition, HeldBack]:
+        """Each assigned partition where an open transaction keeps records from readers, as of the last fetch."""
         ...
 
     def position(self, partition: TopicPartition) -> int | None:

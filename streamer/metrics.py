@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from streamer.event_time import ClockOffsets
+
 Reason = Literal[
     "busy",  # queue policy `latest`: a newer record of the session was waiting
     "stale",  # queue policy `max_age`: older than it by Kafka time
@@ -18,7 +20,8 @@ Reason = Literal[
     "duplicate",  # an identity seen before
     "clock_unit",  # a time in seconds, microseconds or nanoseconds where milliseconds are due
     "clock_skew",  # event time more than max_skew ahead of its own Kafka time
-    "no_consent",  # not granted, or captured or read after withdrawal
+    "no_consent",  # not granted, or withdrawn
+    "before_consent",  # granted, but captured before that: late, or a clock that runs behind
     "switched_off",  # the deployer's kill switch
     "minor",  # the person is, or may be, a minor
     "bystander",  # somebody else: another speaker, or more than one usable face
@@ -67,12 +70,13 @@ class Histogram:
 
 
 class Metrics:
-    """One operator's counts and histograms since the last `drain`."""
+    """One operator's counts and histograms since the last `drain`, and what it learned of its sessions' clocks."""
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._stages: dict[str, Histogram] = {}
+        self.clocks = ClockOffsets()
 
     def count(self, name: Count, n: int = 1) -> None:
         """Count `n` of a named thing."""

@@ -36,6 +36,8 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     MAJOR: ClassVar[int] = 1
     FAILS_CLOSED: ClassVar[bool] = False
     """Whether, in a table, a record that can't be read removes the key's previous one."""
+    COUNTS_WITHOUT_CLOCK: ClassVar[bool] = False
+    """Whether a record whose event time can't be right counts all the same, from its Kafka time on."""
     LONGEST_RETENTION_MS: ClassVar[int | None] = None
     MEDIA: ClassVar[bool] = False
     """Whether it is what a person showed, said or wrote: recorded only on request, and with consent."""
@@ -111,7 +113,12 @@ class LateRecord(DeadLetter, frozen=True, kw_only=True):
 
 
 class WorkerReport(Keyed, frozen=True, kw_only=True):
-    """What one worker did in the last second: counts by reason, lag, latency histograms, models and backends."""
+    """What one worker did in the last second: counts by reason, lag, latency histograms, models and backends.
+
+    `lag` counts what may be read and wasn't yet; `held_back` what nobody may read yet, as a transaction of its writer
+    is open. `clock_offsets_ms` has the sessions whose clocks are steadily off, and by how many milliseconds their event
+    times run ahead of Kafka's (behind: negative), see `ClockOffsets`.
+    """
 
     worker: str
     operator: str
@@ -123,6 +130,8 @@ class WorkerReport(Keyed, frozen=True, kw_only=True):
     backend: str
     reasons_against: dict[str, list[str]]
     resident_bytes: int = 0
+    held_back: int = 0
+    clock_offsets_ms: dict[str, int] = {}
 
 
 class AuditEntry(Keyed, frozen=True, kw_only=True):

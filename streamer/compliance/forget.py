@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamer.broker import Outgoing
 from streamer.brokers.kafka.broker import KafkaBroker
-from streamer.compliance.people import names_users, read_to_end, session_of, user_of
+from streamer.compliance.people import names_users, read_to_end, reported_sessions, session_of, user_of
 from streamer.compliance.retention import TopicRetention, read_retention
 from streamer.errors import StreamerError, TopicMismatchError
 from streamer.event_time import Clock
@@ -129,6 +129,10 @@ async def _find_holdings(
                 holdings.records += message.value is not None
                 holdings.newest_ms = max(holdings.newest_ms, message.timestamp_ms)
                 holdings.keys[message.partition, key] = message.value is not None
+                for session in reported_sessions(topic, message):
+                    named = by_key.setdefault(_bytes(session), Holdings())
+                    named.records += 1
+                    named.newest_ms = max(named.newest_ms, message.timestamp_ms)
                 if who and topic is not None and names_users(topic) and user_of(topic, message) == who:
                     sessions.add(session_of(message))
         except TopicMismatchError:  # it was never created

@@ -5,11 +5,11 @@ A payload with a field `user_id` names the person whose session its record belon
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from streamer.broker import Broker, Message
 from streamer.errors import PayloadError
-from streamer.payloads import decode
+from streamer.payloads import WorkerReport, decode
 from streamer.topology.topology import Topic, Topology
 
 _BATCH = 500
@@ -44,6 +44,16 @@ def names_users(topic: Topic) -> bool:
 def session_of(message: Message) -> str:
     """The session of a record that is keyed by it; bytes that are not UTF-8 are kept as surrogates."""
     return (message.key or b"").decode(errors="surrogateescape")
+
+
+def reported_sessions(topic: Topic | None, message: Message) -> Collection[str]:
+    """The sessions that a worker's report names, which is keyed by the worker; none of any other record."""
+    if topic is None or topic.type is not WorkerReport:
+        return ()
+    try:
+        return decode(message.value, WorkerReport).clock_offsets_ms
+    except PayloadError:
+        return ()
 
 
 def user_of(topic: Topic, message: Message) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
+
+import msgspec
 
 from streamer.broker import Message
 from streamer.brokers.partitioner import partition_for
 from streamer.errors import PayloadError
+from streamer.metrics import Reason
 from streamer.modality import check_declared
 from streamer.operator import Context
 from streamer.payloads import SCHEMA_HEADER, TICK_HEADER, TRACE_HEADER, Keyed, SessionKeyed, Tick, decode
@@ -19,7 +22,20 @@ MAX_SKEW_MS = 5000
 MOMENTS = ("event_time_ms", "disclosed_at_ms", "expires_ms")
 """Fields that are moments near to the record's own."""
 DAY_MS = 24 * 3_600_000
-_UNITS_MS = {"seconds": 1000.0, "microseconds": 1e-3, "nanoseconds": 1e-6}
+DECADE_MS = 10 * 365 * DAY_MS
+QUARTER_MS = 15 * 60_000
+MOST_QUARTERS = 14 * 4
+"""Of an hour: the clocks of Kiribati are 14 h ahead of UTC."""
+_UNITS = (  # what clients count time in by mistake: the unit in ms, and its epoch in Unix ms
+    ("seconds", 1000.0, 0),
+    ("microseconds", 1e-3, 0),
+    ("nanoseconds", 1e-6, 0),
+    (".NET ticks", 1e-4, -62_135_596_800_000),  # 100 ns since the year 1
+    ("Windows file time", 1e-4, -11_644_473_600_000),  # 100 ns since 1601
+    ("seconds since 1900 (NTP)", 1000.0, -2_208_988_800_000),
+    ("seconds since 2001 (Apple)", 1000.0, 978_307_200_000),
+    ("milliseconds since 2001 (Apple)", 1.0, 978_307_200_000),
+)
 LONGEST_KEY_BYTES = 1024
 """A record's key is the id of a session or an item; a longer one is a mistake, and would not fit our own records."""
 
@@ -54,7 +70,7 @@ def to_record(
     try:
         payload = decode(message.value, payloads[message.topic], schema)
         check_declared(payload, context.modalities)
-        _check_time(payload, message, max_skew_ms)
+        payload = _timed(payload, message, max_skew_ms, context)
         if isinstance(payload, SessionKeyed):
             _check_key(payload, message, partitions, context)
     except PayloadError as error:
@@ -62,24 +78,54 @@ def to_record(
     return record.derive(payload)
 
 
-def _check_time(payload: Keyed, message: Message, max_skew_ms: int | None) -> None:
+def _timed(payload: Keyed, message: Message, max_skew_ms: int | None, context: Context) -> Keyed:
+    """The payload, if its times can be right; one that counts whatever its clock says gets its Kafka time instead."""
+    try:
+        _check_units(payload, message.timestamp_ms)
+        if isinstance(payload, SessionKeyed) and max_skew_ms is not None:
+            context.metrics.clocks.observe(
+                payload.session_id, message.topic, payload.event_time_ms, message.timestamp_ms
+            )
+        _check_time(payload, message, max_skew_ms)
+    except PayloadError as error:
+        if not payload.COUNTS_WITHOUT_CLOCK:
+            raise
+        context.metrics.count(cast("Reason", error.reason))
+        context.log.warning("%s: %s; its Kafka time is taken instead", message.topic, error.detail)
+        return msgspec.structs.replace(payload, event_time_ms=message.timestamp_ms)
+    return payload
+
+
+def _check_units(payload: Keyed, kafka_ms: int) -> None:
+    """Refuse a moment that would be within a day of its Kafka time if its number were of another unit or epoch."""
     for name in MOMENTS:
-        if isinstance(moment := getattr(payload, name, None), int):
-            _check_unit(name, moment, message.timestamp_ms)
+        moment = getattr(payload, name, None)
+        if not isinstance(moment, int) or abs(moment - kafka_ms) < DAY_MS:
+            continue
+        for unit, in_ms, epoch_ms in _UNITS:
+            if abs(moment * in_ms + epoch_ms - kafka_ms) < DAY_MS:
+                raise PayloadError("clock_unit", f"{name} is in {unit}; it must be Unix milliseconds UTC")
+        live = payload.COUNTS_WITHOUT_CLOCK or (isinstance(payload, SessionKeyed) and not payload.FAILS_CLOSED)
+        if live and 0 <= moment < kafka_ms - DECADE_MS:
+            years = round((kafka_ms - moment) / (365 * DAY_MS))
+            why = f"{name} is {years} years before its Kafka time: does it count from a start of its own?"
+            raise PayloadError("clock_unit", f"{why} It must be Unix milliseconds UTC")
+
+
+def _check_time(payload: Keyed, message: Message, max_skew_ms: int | None) -> None:
     if payload.event_time_ms < 0:
         raise PayloadError("undecodable", "event_time_ms is negative; it is Unix milliseconds UTC")
     ahead_ms = payload.event_time_ms - message.timestamp_ms
     if max_skew_ms is not None and ahead_ms > max_skew_ms:
-        raise PayloadError("clock_skew", f"event_time_ms is {ahead_ms} ms ahead of its Kafka time")
+        raise PayloadError("clock_skew", f"event_time_ms is {ahead_ms} ms ahead of its Kafka time{_zone(ahead_ms)}")
 
 
-def _check_unit(name: str, moment: int, kafka_ms: int) -> None:
-    """Refuse a moment that would be within a day of its Kafka time if its number were of another unit."""
-    if abs(moment - kafka_ms) < DAY_MS:
-        return
-    for unit, in_ms in _UNITS_MS.items():
-        if abs(moment * in_ms - kafka_ms) < DAY_MS:
-            raise PayloadError("clock_unit", f"{name} is in {unit}; it must be Unix milliseconds UTC")
+def _zone(ahead_ms: int) -> str:
+    """A guess for times that are ahead by whole quarters of an hour, as local times are; else nothing."""
+    quarters = round(ahead_ms / QUARTER_MS)
+    if not 0 < quarters <= MOST_QUARTERS or abs(ahead_ms - quarters * QUARTER_MS) > MAX_SKEW_MS:
+        return ""
+    return f", {quarters / 4:g} h: is it local time instead of UTC?"
 
 
 def _check_key(payload: SessionKeyed, message: Message, partitions: int, context: Context) -> None:

@@ -114,7 +114,9 @@ class Runner:
             self._offsets.read(records)
         if self.context.clock.now_ms() >= self._committed_ms + COMMIT_EVERY_MS:
             await self._commit()
-        await self._emitter.write(self._reporter.due(self._offsets.partitions(), await self._lag()))
+        if self._reporter.is_due():
+            held_back = {**self._consumer.held_back(), **self._tables.held_back()}
+            await self._emitter.write(self._reporter.report(self._offsets.partitions(), await self._lag(), held_back))
         return len(messages) + len(timed)
 
     async def flush(self) -> None:
@@ -182,8 +184,6 @@ class Runner:
         return IDLE_WAIT_MS if wake is None else min(max(wake - self.context.clock.now_ms(), 1), IDLE_WAIT_MS)
 
     async def _lag(self) -> int:
-        if not self._reporter.is_due():
-            return 0
         ends = await self._consumer.end_offsets()
         return sum(max(end - (self._consumer.position(tp) or 0), 0) for tp, end in ends.items())
 

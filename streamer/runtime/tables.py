@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
-from streamer.broker import Broker, Message
+from streamer.broker import Broker, HeldBack, Message, TopicPartition
 from streamer.operator import Context, TableWatcher
 from streamer.payloads import Keyed, Refusal
 from streamer.records import Record
@@ -69,6 +69,10 @@ class Tables:
     async def refresh(self) -> Sequence[Record[Any]]:
         """Take in new records without waiting; returns the records that the operator writes because of them."""
         return () if self._consumer is None else self._take(await self._consumer.poll(_BATCH, timeout_ms=0))
+
+    def held_back(self) -> Mapping[TopicPartition, HeldBack]:
+        """What open transactions keep from being read, see `Consumer.held_back`."""
+        return {} if self._consumer is None else self._consumer.held_back()
 
     async def stop(self) -> None:
         """Release the consumer."""

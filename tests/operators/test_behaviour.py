@@ -187,7 +187,7 @@ async def test_what_was_done_before_consent_is_not_read_and_undoes_nothing_that_
     operator = await opened()
     operator.on_table("consents", Record("s1", AT_MS, AT_MS + 50, granted(), Origin("consents", 0, 1)))
     first, early, second = await told(operator, act("skip", 10), act("skip", -10), act("skip", 20))
-    assert (first.absent, early.absent, early.reason, second.quality["acts"]) == (False, True, "no_consent", 2)
+    assert (first.absent, early.absent, early.reason, second.quality["acts"]) == (False, True, "before_consent", 2)
 
 
 async def test_the_kill_switch_stops_reading() -> None:

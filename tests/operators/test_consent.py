@@ -106,7 +106,7 @@ async def test_what_was_captured_while_consent_was_withdrawn_is_never_read() -> 
     await desk.put(consent())
     await desk.put(consent(AT + 1000, modalities=[]))
     await desk.put(consent(AT + 2000))
-    assert desk.gate.verdict(said(AT + 1500)).reason == "no_consent"
+    assert desk.gate.verdict(said(AT + 1500)).reason == "before_consent"
     assert desk.gate.verdict(said(AT + 2000)).allowed
 
 
@@ -129,7 +129,7 @@ async def test_what_was_captured_before_somebody_was_told_leaves_nothing() -> No
     await desk.put(consent(AT + 1000, disclosed_at_ms=AT + 500))
     assert desk.gate.verdict(said(AT + 400)).disclosed is False
     told_but_not_agreed = desk.gate.verdict(said(AT + 700))
-    assert (told_but_not_agreed.reason, told_but_not_agreed.disclosed) == ("no_consent", True)
+    assert (told_but_not_agreed.reason, told_but_not_agreed.disclosed) == ("before_consent", True)
 
 
 @pytest.mark.parametrize("value", [None, b"\xc1"])
@@ -162,7 +162,7 @@ async def test_more_than_was_allowed_before_holds_from_then_on() -> None:
     await desk.put(consent(expressions_only=True))
     (begun_anew,) = await desk.put(consent(AT + 1000))
     assert begun_anew.absent
-    assert desk.gate.verdict(said(AT + 500)).reason == "no_consent"
+    assert desk.gate.verdict(said(AT + 500)).reason == "before_consent"
     assert desk.gate.verdict(said(AT + 1000)).mode == "full"
 
 

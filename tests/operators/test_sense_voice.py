@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -162,6 +163,49 @@ async def test_repeats_and_stragglers_change_nothing() -> None:
 async def test_of_an_overlap_only_the_new_part_is_heard() -> None:
     expected = [identity(o) for o in await told(await opened(), stream(SPEECH, [100]))]
     overlapping = [chunk(SPEECH[i * 1600 : i * 1600 + 4800], START_MS + i * 100, i) for i in range(len(SPEECH) // 1600)]
+    found = [identity(o) for o in await told(await opened(), overlapping)]
+    assert found[: len(expected)] == expected
+
+
+def in_bursts(records: Sequence[Record[AudioChunk]], of: int, spread_ms: int = 0) -> list[Record[AudioChunk]]:
+    """Chunks as a client sends them that collects some, then stamps them all with the moment of the first."""
+    stamped = []
+    for i, record in enumerate(records):
+        payload = record.payload
+        at_ms = records[i - i % of].event_time_ms + i % of * spread_ms
+        changed = msgspec.structs.replace(payload, event_time_ms=at_ms, seq=i)
+        stamped.append(replace(record, event_time_ms=at_ms, payload=changed))
+    return stamped
+
+
+@pytest.mark.parametrize(("of", "spread_ms"), [(5, 0), (20, 0), (20, 2)])
+async def test_chunks_that_share_the_stamp_of_a_burst_are_told_apart_by_seq_and_length(of: int, spread_ms: int) -> None:
+    records = stream(SPEECH, [50])
+    expected = await told(await opened(), records)
+    out = await told(await opened(), in_bursts(records, of, spread_ms))
+    assert [(identity(o), o.emotions) for o in out] == [(identity(o), o.emotions) for o in expected]
+
+
+async def test_repeats_in_a_burst_change_nothing() -> None:
+    burst = in_bursts(stream(SPEECH, [50]), 10)
+    expected = await told(await opened(), burst)
+    operator = await opened()
+    noisy = [r for i, one in enumerate(burst) for r in ([one, one] if i % 7 == 6 else [one])]
+    assert [identity(o) for o in await told(operator, noisy)] == [identity(o) for o in expected]
+
+
+async def test_a_clock_that_stands_still_is_no_burst_and_holds_nothing_back() -> None:
+    still = in_bursts(stream(np.tile(SPEECH, 8), [50]), 10**6)
+    operator = await opened()
+    ends = [o.end_ms for o in await told(operator, still)]
+    assert max(ends) <= START_MS + 11_000
+
+
+async def test_windows_that_overlap_are_no_burst_whatever_their_seq() -> None:
+    expected = [identity(o) for o in await told(await opened(), stream(SPEECH, [100]))]
+    overlapping = [
+        chunk(SPEECH[i * 160 : i * 160 + 4800], START_MS + i * 10, i, seq=i) for i in range(len(SPEECH) // 160)
+    ]
     found = [identity(o) for o in await told(await opened(), overlapping)]
     assert found[: len(expected)] == expected
 

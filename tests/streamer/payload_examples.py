@@ -95,6 +95,7 @@ EXAMPLES: tuple[Keyed, ...] = (
         event_time_ms=AT, worker="w-1", operator="sense_face", partitions=[0, 3], lag=2, counts={"busy": 1},
         latency_ms={"encode": {"p95": 3.5}}, models={"face": "face_affect@1"}, backend="openvino",
         reasons_against={"tensorrt": ["no GPU"]}, resident_bytes=1024,
+        held_back=3, clock_offsets_ms={"s-2": -180_000},
     ),
     DeadLetter(
         event_time_ms=AT, operator="sense_face", topic="video_frames", partition=3, offset=41, key=b"s-1",

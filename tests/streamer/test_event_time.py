@@ -1,8 +1,10 @@
 """Clocks, durations and the closing rule of one session."""
 
+from collections.abc import Callable
+
 import pytest
 
-from streamer.event_time import Duration, ManualClock
+from streamer.event_time import MOST_CLOCKS, MOST_REPORTED, ClockOffsets, Duration, ManualClock
 from streamer.windowing.closing_rule import ClosingRule, SessionClock
 
 RULE = ClosingRule(sparse=frozenset({"text"}))
@@ -96,3 +98,50 @@ def test_an_event_time_older_than_the_horizon_no_longer_counts_as_newest(clock: 
     clock.observe("face", 70_000, 66_000)
     assert clock.observe("face", 60_000, 66_000 + HORIZON)
     assert clock.newest_ms("face", 66_000 + HORIZON) == 60_000
+
+
+def heard(offset_ms: Callable[[int], int], until_ms: int = 30_000, every_ms: int = 500) -> ClockOffsets:
+    """The offsets after a session has sent a record every so often whose event time is off by so much."""
+    offsets = ClockOffsets()
+    for at_ms in range(1_000_000, 1_000_000 + until_ms, every_ms):
+        offsets.observe("s", "video_frames", at_ms + offset_ms(at_ms - 1_000_000), at_ms)
+    return offsets
+
+
+def test_the_offset_is_that_of_the_record_that_was_fastest_on_its_way() -> None:
+    assert heard(lambda at: -180_000 - (20 if at % 2000 == 0 else 900)).off() == {"s": -180_020}
+
+
+@pytest.mark.parametrize(
+    ("what", "offset_ms"),
+    [
+        ("a right clock", lambda at: -40),
+        ("a slow connection", lambda at: -1900),
+        ("an outage that is caught up with", lambda at: min(at - 25_000, -40)),
+        ("a clock that is set right", lambda at: -60_000 if at < 15_000 else 0),
+    ],
+)
+def test_what_is_no_steady_offset_is_not_reported(what: str, offset_ms: Callable[[int], int]) -> None:
+    assert heard(offset_ms).off() == {}, what
+
+
+def test_two_records_in_ten_seconds_say_nothing() -> None:
+    assert heard(lambda at: -60_000, every_ms=5000).off() == {}
+    assert heard(lambda at: -60_000, every_ms=3000).off() == {"s": -60_000}
+
+
+def test_a_session_that_is_over_is_no_longer_reported() -> None:
+    offsets = heard(lambda at: -60_000)
+    offsets.observe("another", "video_frames", 1_045_000, 1_045_000)
+    assert offsets.off() == {}
+
+
+def test_of_many_wrong_clocks_the_worst_are_reported_and_memory_stays_bounded() -> None:
+    offsets = ClockOffsets()
+    for at_ms in range(0, 30_000, 1000):
+        for n in range(100):
+            offsets.observe(f"s{n}", "chat_messages", at_ms - 10_000 - n, at_ms)
+    assert list(offsets.off().values()) == [-10_099 + n for n in range(MOST_REPORTED)]
+    for n in range(MOST_CLOCKS + 5):
+        offsets.observe(f"n{n}", "chat_messages", 30_000, 30_000)
+    assert len(offsets._sessions) == MOST_CLOCKS  # noqa: SLF001 - it has no other use for its number

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors, structs
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from streamer.broker import Committed, Message, TopicPartition
+from streamer.broker import Committed, HeldBack, Message, TopicPartition
 from streamer.brokers.kafka import options as kafka_options
 from streamer.brokers.kafka.client import kafka_offsets, kafka_partition, stop_client
 from streamer.brokers.limits import MAX_RECORD_BYTES
@@ -119,6 +119,10 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             ends = await self._running().end_offsets([kafka_partition(p) for p in self.assignment()])
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
 
+    def held_back(self) -> Mapping[TopicPartition, HeldBack]:
+        """What open transactions keep from readers, as of the last fetch."""
+        return held_back(self._running())
+
     def position(self, partition: TopicPartition) -> int | None:
         """The next poll's offset, without waiting for it as aiokafka's `position` does."""
         return positions(self._running()).get(kafka_partition(partition))
@@ -187,6 +191,16 @@ def positions(consumer: AIOKafkaConsumer) -> dict[structs.TopicPartition, int]:
     assignment = _assignment(consumer)
     states = {tp: assignment.state_value(tp) for tp in assignment.tps} if assignment else {}
     return {tp: int(s.position) for tp, s in states.items() if s is not None and s.has_valid_position}
+
+
+def held_back(consumer: AIOKafkaConsumer) -> dict[TopicPartition, HeldBack]:
+    """The assigned partitions whose high watermark is past their last stable offset."""
+    ends = {tp: (consumer.last_stable_offset(tp), consumer.highwater(tp)) for tp in consumer.assignment()}
+    return {
+        TopicPartition(*tp): HeldBack(stable, high - stable)
+        for tp, (stable, high) in ends.items()
+        if stable is not None and high > stable >= 0
+    }
 
 
 def _assignment(consumer: AIOKafkaConsumer) -> Any:

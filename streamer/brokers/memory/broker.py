@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 from streamer.broker import (
     Committed,
     Consumer,
+    HeldBack,
     Message,
     Outgoing,
     PartitionsChanged,
@@ -171,6 +172,10 @@ class _MemoryConsumer(_MemoryClient):
     async def end_offsets(self) -> Mapping[TopicPartition, int]:
         now_ms = self._stored.now_ms()
         return {p: self._stored.logs[p].last_stable_offset(now_ms) for p in self.assignment()}
+
+    def held_back(self) -> Mapping[TopicPartition, HeldBack]:
+        found = {p: self._stored.logs[p].held_back() for p in self.assignment()}
+        return {p: held for p, held in found.items() if held.records}
 
     def position(self, partition: TopicPartition) -> int | None:
         return self._positions.get(partition)

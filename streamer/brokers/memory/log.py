@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamer.broker import Message, Outgoing, TopicPartition, TopicSpec
+from streamer.broker import HeldBack, Message, Outgoing, TopicPartition, TopicSpec
 from streamer.brokers import limits
 from streamer.brokers.partitioner import partition_for
 from streamer.brokers.protocol_errors import missing_partition, missing_topics, partitions_differ, topics_differ
@@ -73,6 +73,10 @@ class MemoryLog:
             self.delayed.popleft()
         first_open = self._first_open_offset()
         return min(first_open, self.delayed[0][1]) if self.delayed else first_open
+
+    def held_back(self) -> HeldBack:
+        """What lies at and behind the first record of an open transaction."""
+        return HeldBack(self._first_open_offset(), self.end - self._first_open_offset())
 
     def index(self, offset: int) -> int:
         """The index of the first record at or after an offset."""

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from typing import Any
 
+from streamer.broker import HeldBack, TopicPartition
 from streamer.brokers.kafka.options import connection_options
 from streamer.runtime.faust_host.state import STATE, partition_of
 from streamer.settings import Settings
@@ -129,6 +130,14 @@ def state_table(app: Any, partitions: int) -> Any:
 
     table = StateTable(app, name=STATE, key_type=bytes, value_type=bytes, partitions=partitions)
     return app.tables.add(table)
+
+
+def consumer_held_back(app: Any) -> dict[TopicPartition, HeldBack]:
+    """What open transactions keep from the app's consumer, see `Consumer.held_back`."""
+    from streamer.brokers.kafka.consumer import held_back
+
+    consumer = app.consumer._thread._consumer  # noqa: SLF001 - Faust has no other way to it
+    return held_back(consumer) if consumer is not None else {}
 
 
 async def stopped(app: Any) -> None:

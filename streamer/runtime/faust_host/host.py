@@ -21,7 +21,7 @@ from streamer.records import Record
 from streamer.runtime.dead_letters import RetryPolicy
 from streamer.runtime.decoding import admit, to_record
 from streamer.runtime.emitting import Emitter
-from streamer.runtime.faust_host.app import RAW, STOP_S, faust_app, state_table, stopped
+from streamer.runtime.faust_host.app import RAW, STOP_S, consumer_held_back, faust_app, state_table, stopped
 from streamer.runtime.faust_host.state import STATE, State
 from streamer.runtime.reports import Reporter
 from streamer.runtime.tables import Tables
@@ -183,7 +183,8 @@ class FaustHost:
         while True:
             await self._emitter.write(await self._tables.refresh())
             if self._reporter.is_due():
-                await self._emitter.write(self._reporter.due(self._partitions(), self._lag()))
+                held_back = {**consumer_held_back(self._app), **self._tables.held_back()}
+                await self._emitter.write(self._reporter.report(self._partitions(), self._lag(), held_back))
             await self.context.clock.sleep_ms(TABLES_EVERY_MS)
 
     def _partitions(self) -> list[int]:

@@ -10,7 +10,16 @@ import asyncio
 
 import pytest
 
-from streamer.broker import Broker, Committed, Consumer, Outgoing, TopicPartition, TopicSpec, TransactionalProducer
+from streamer.broker import (
+    Broker,
+    Committed,
+    Consumer,
+    HeldBack,
+    Outgoing,
+    TopicPartition,
+    TopicSpec,
+    TransactionalProducer,
+)
 from streamer.brokers import limits
 from streamer.errors import FencedError, PayloadError, StreamerError, TopicMismatchError
 from tests.streamer.brokers.broker_steps import PARTITIONS, PATIENCE_MS, QUIET_MS, Own, Send, outgoing, polled, read
@@ -41,8 +50,11 @@ async def test_an_open_transaction_hides_its_records_and_those_behind_but_none_b
     assert {m.value for m in await read(reader, 2)} == {b"before", b"elsewhere"}
     assert list(await reader.poll(10, QUIET_MS)) == []
     assert (await reader.end_offsets())[TopicPartition(topic, 1)] == 1
+    assert reader.held_back() == {TopicPartition(topic, 1): HeldBack(1, 3)}
     await owner.commit({})
     assert [m.value for m in await read(reader, 3)] == [b"open", b"open too", b"behind"]
+    assert list(await reader.poll(10, QUIET_MS)) == []
+    assert reader.held_back() == {}
 
 
 async def test_a_commit_makes_all_records_visible_and_stores_the_offsets_with_their_metadata(

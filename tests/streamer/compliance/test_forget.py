@@ -17,7 +17,7 @@ from streamer.broker import Message, Outgoing
 from streamer.brokers.embedded.local_kafka import LocalKafka
 from streamer.compliance import forget
 from streamer.compliance.people import read_to_end
-from streamer.payloads import AuditEntry, decode, encode
+from streamer.payloads import AuditEntry, WorkerReport, decode, encode
 from streamer.recordings.recording import Recording, RecordingWriter, header_of
 from streamer.topology.reading import load_topology
 from tests.streamer.runtime.faust_bench import BASE, LIFTED, TOPOLOGY, Bench, held, now_ms, order
@@ -215,3 +215,12 @@ async def test_a_consent_that_comes_back_while_it_is_erased_is_an_error(
     arguments = ["forget", "--topology", str(picture), bench.session, "--yes"]
     assert await asyncio.to_thread(main, arguments) == 70
     assert "not all is erased: somebody has written 1 of consents anew" in capsys.readouterr().err
+
+
+async def test_reports_that_name_a_session_whose_clock_is_off_are_said_to_be_left(bench: Bench, run: Run) -> None:
+    report = WorkerReport(
+        event_time_ms=now_ms(), worker="w", operator="sense_face", partitions=[], lag=0, counts={}, latency_ms={},
+        models={}, backend="", reasons_against={}, clock_offsets_ms={bench.session: -180_000},
+    )  # fmt: skip
+    await bench.producer.send([Outgoing("worker_reports", b"w", encode(report))])
+    assert "worker_reports: 1 record, until " in await asyncio.to_thread(run, bench.session, "--yes")

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from operators.payloads import CandidateList, ChatMessage, Consent
+from operators.payloads import CandidateList, ChatMessage, Consent, Control
 from streamer.broker import Message
 from streamer.operator import Context
 from streamer.payloads import Keyed, Refusal
@@ -49,7 +49,53 @@ def test_a_time_of_another_unit_is_named(unit: str, moment: int) -> None:
         assert (reason, detail) == ("clock_unit", f"{name} is in {unit}; it must be Unix milliseconds UTC")
 
 
-@pytest.mark.parametrize("ago_ms", [0, 60_000, 3_600_000, 5 * 86_400_000, NOW_MS - 1])
+@pytest.mark.parametrize(
+    ("epoch", "moment"),
+    [
+        (".NET ticks", NOW_MS * 10_000 + 621_355_968_000_000_000),
+        ("Windows file time", NOW_MS * 10_000 + 116_444_736_000_000_000),
+        ("seconds since 1900 (NTP)", NOW_MS // 1000 + 2_208_988_800),
+        ("seconds since 2001 (Apple)", NOW_MS // 1000 - 978_307_200),
+        ("milliseconds since 2001 (Apple)", NOW_MS - 978_307_200_000),
+    ],
+)
+def test_a_time_of_another_epoch_is_named(epoch: str, moment: int) -> None:
+    value = msgpack.packb({**CHAT, "event_time_ms": moment})
+    assert refused(ChatMessage, value) == (
+        "clock_unit",
+        f"event_time_ms is in {epoch}; it must be Unix milliseconds UTC",
+    )
+
+
+@pytest.mark.parametrize("moment", [0, 12_345, 3 * 3_600_000])
+def test_a_time_that_counts_from_the_start_of_a_page_or_a_file_is_named(moment: int) -> None:
+    reason, detail = refused(ChatMessage, msgpack.packb({**CHAT, "event_time_ms": moment}))
+    assert reason == "clock_unit"
+    assert "does it count from a start of its own?" in detail
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "says"),
+    [
+        (2 * 3_600_000 - 40, ", 2 h: is it local time instead of UTC?"),
+        (5.75 * 3_600_000, ", 5.75 h: is it local time instead of UTC?"),
+        (2 * 3_600_000 + 60_000, ""),
+        (6000, ""),
+    ],
+)
+def test_a_time_ahead_by_a_time_zone_is_taken_for_local_time(ahead_ms: float, says: str) -> None:
+    reason, detail = refused(ChatMessage, msgpack.packb({**CHAT, "event_time_ms": NOW_MS + int(ahead_ms)}))
+    assert (reason, detail) == ("clock_skew", f"event_time_ms is {int(ahead_ms)} ms ahead of its Kafka time{says}")
+
+
+@pytest.mark.parametrize("moment", [NOW_MS // 1000, NOW_MS * 1000, NOW_MS + 3_600_000, 0])
+def test_the_kill_switch_is_thrown_whatever_its_clock_says(moment: int) -> None:
+    answer = read(Control, msgpack.packb({"event_time_ms": moment, "app": "affect", "sensing_off": True}))
+    assert answer.payload.sensing_off
+    assert answer.event_time_ms == NOW_MS
+
+
+@pytest.mark.parametrize("ago_ms", [0, 60_000, 3_600_000, 5 * 86_400_000, 9 * 365 * 86_400_000])
 def test_a_time_long_ago_is_no_mistake_of_unit(ago_ms: int) -> None:
     value = msgpack.packb({**CHAT, "event_time_ms": NOW_MS - ago_ms})
     assert isinstance(read(ChatMessage, value).payload, ChatMessage)

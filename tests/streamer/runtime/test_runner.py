@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from streamer.broker import TopicPartition
+from streamer.broker import Outgoing, TopicPartition
+from streamer.brokers import limits
 from streamer.errors import CircuitOpenError, ConfigurationError
-from streamer.payloads import DeadLetter, LateRecord, encode
+from streamer.payloads import DeadLetter, LateRecord, encode, headers_for
 from streamer.runtime.runner import Runner
 from tests.streamer.runtime.small_world import START, TINY, World, settle, until
 from tests.tiny_operators.payloads import Count, Word
@@ -230,6 +231,41 @@ async def test_every_second_a_worker_reports_what_it_did(world: World) -> None:
     assert report.counts["read"] == 2
     assert report.counts["undecodable"] == 1
     assert report.latency_ms["process"]["count"] == 1
+
+
+async def test_a_hanging_transaction_is_no_lag_of_the_worker_and_is_reported_and_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TRANSACTION_MS", 600_000)
+    pipeline = await world.start("stumble")
+    await world.say("before")
+    owner = world.broker.transactional("a platform's", group="g")
+    await owner.start()
+    hanging = Word(session_id="s", event_time_ms=START, text="hanging")
+    await owner.send([Outgoing("words", b"s", encode(hanging), headers_for(hanging))])
+    await world.say("behind")
+    await until(world, pipeline, 1000)
+    (report,) = world.read("worker_reports")
+    assert (report.counts["read"], report.lag, report.held_back) == (1, 0, 2)
+    assert "held back" not in caplog.text
+    await until(world, pipeline, 32_000, step_ms=500)
+    assert caplog.text.count("of words has been held back for 30 s by a transaction") == 1
+    await owner.commit({})
+    await until(world, pipeline, 34_000, step_ms=500)
+    assert [c.letters for c in world.read("counts")] == [6, 7, 6]
+    assert world.read("worker_reports")[-1].held_back == 0
+
+
+async def test_the_steady_offset_of_a_sessions_clock_is_in_the_worker_reports(world: World) -> None:
+    pipeline = await world.start("stumble")
+    for ms in range(0, 30_000, 500):
+        world.clock.set_ms(START + ms)
+        await world.say("right", at_ms=START + ms - 30)
+        await world.say("behind", at_ms=START + ms - 180_040 - ms % 1500, session="browser")
+        await world.say("ahead", at_ms=START + ms + 7_200_000, session="local time")
+        await settle(pipeline)
+    report = world.read("worker_reports")[-1]
+    assert report.clock_offsets_ms == {"browser": -180_040, "local time": 7_200_000}
 
 
 async def test_an_operator_that_is_not_there_is_named(world: World) -> None:
