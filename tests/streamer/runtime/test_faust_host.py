@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import dataclasses
 import logging
 import statistics
@@ -75,6 +76,8 @@ async def test_what_a_transaction_took_back_moves_no_list(bench: Bench) -> None:
         await asyncio.sleep(0.6)
         await bench.feel(-0.6)
         assert len(await bench.settle(1.0)) == 1
+        reports = functools.partial(bench.payloads, "worker_reports", WorkerReport)
+        await bench.until(1, 5.0, lambda: [r for r in reports() if r.held_back == 1])
         await transactions.abort()
         assert len(await bench.settle(1.0)) == 1
         await bench.feel(-0.6)
