@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import dataclasses
+import functools
 import logging
 import statistics
 import tempfile
