@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kernels import backend_openvino
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-"""The shipped models of a checkout. An installed package has no such folder: then there are only imported models."""
+"""The shipped models of a checkout; of an installed package the speech detector alone: others are imported."""
 
 Licence = Literal["free", "share_alike", "unsettled", "non_commercial"]
 Arrays = Mapping[str, NDArray[Any]]

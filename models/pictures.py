@@ -5,7 +5,7 @@ Drawn by `evaluate --write` with matplotlib (extra `train`); one version of it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,29 @@ def draw_rated(folder: Path, guess: Floats, rated: Floats, dimensions: Sequence[
             one.set_aspect("equal")
             r = np.corrcoef(guess[:, at], rated[:, at])[0, 1]
             one.set_title(f"{name}: r {r:.3f} of {len(rated):,}", loc="left")
+        return _save(figure, folder)
+
+
+def draw_shares(folder: Path, shares: Mapping[str, Mapping[str, float]], what: str) -> Path:
+    """Draw bars of shares in [0, 1] into `figures.svg`: for each named row one bar of each series.
+
+    Args:
+        folder: where the picture is written.
+        shares: series name to row name to share; every series has the same rows.
+        what: the axis' label.
+    """
+    rows = list(next(iter(shares.values())))
+    longest = 0.075 * max(map(len, rows))
+    with _figure([(0.2 + longest, 4.5)], high=0.16 * len(rows) + 0.3) as (figure, (axes,)):
+        thick = 0.8 / len(shares)
+        for at, (series, found) in enumerate(shares.items()):
+            places = [n + at * thick for n in range(len(rows))]
+            colour = (_LINE, _BLUE)[at % 2]
+            axes.barh(places, [found[row] for row in rows], height=thick, color=colour, label=series)
+        axes.set_yticks([n + 0.4 - thick / 2 for n in range(len(rows))], rows)
+        axes.set(xlim=(0, 1), xlabel=what)
+        axes.invert_yaxis()
+        axes.legend(loc="lower right", frameon=True, fontsize=8)
         return _save(figure, folder)
 
 
@@ -166,10 +189,13 @@ def _blues(start: str = "#f6f8fa") -> Any:
 
 
 @contextmanager
-def _figure(panels: Sequence[tuple[float, float]], under: float = 0.5) -> Iterator[tuple[Any, Sequence[Any]]]:
+def _figure(
+    panels: Sequence[tuple[float, float]], under: float = 0.5, high: float = _HIGH
+) -> Iterator[tuple[Any, Sequence[Any]]]:
     """Make a figure on white (readable on a dark page too) with axes in a row; the style applies inside the `with`.
 
-    `panels` gives, in inches, the margin left of each axes and their width; `under` is the margin below. No layout
+    `panels` gives, in inches, the margin left of each axes and their width; `under` is the margin below, `high` the
+    height of the axes. No layout
     solver is used: its last digits differ from run to run.
     """
     try:
@@ -177,11 +203,11 @@ def _figure(panels: Sequence[tuple[float, float]], under: float = 0.5) -> Iterat
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pictures are drawn by matplotlib: pip install -e '.[train]'") from error
-    wide, high = sum(map(sum, panels)) + _MARGIN, under + _HIGH + _ABOVE
+    wide, whole = sum(map(sum, panels)) + _MARGIN, under + high + _ABOVE
     with matplotlib.rc_context(_STYLE):
-        figure, axes, at = Figure(figsize=(wide, high), facecolor="white"), [], 0.0
+        figure, axes, at = Figure(figsize=(wide, whole), facecolor="white"), [], 0.0
         for margin, width in panels:
-            axes.append(figure.add_axes(((at + margin) / wide, under / high, width / wide, _HIGH / high)))
+            axes.append(figure.add_axes(((at + margin) / wide, under / whole, width / wide, high / whole)))
             at += margin + width
         yield figure, axes
 

@@ -1,5 +1,7 @@
 """Senses voices: an observation on every half hop of event time, of how the voice sounds or that nobody speaks.
 
+webrtcvad finds what may be speech, a network confirms it: what isn't is `absent`, as `noise` or `music`.
+
 Chunks may have any length up to 10 s. A chunk that begins within 60 ms of the previous one's end continues it (clients
 stamp with jitter). One that begins later leaves a gap, and segmentation starts anew. Of one that begins earlier only
 the new part is used, so repeats and stragglers change nothing. Chunks that a client sends in one go may bear one stamp:
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from kernels import model_input
 from kernels.engines import Engine
 from kernels.vad import vad_of
+from kernels.voice.confirm import Sound, check_detector, classify, speech_probability
 from kernels.voice.segments import PER_MS, Segment, SegmenterParams, SpeechSegmenter, first_origin_ms
 from kernels.voice.speech import AcousticMeasures, SpeechClip, measure_acoustics, track_pitch
 from kernels.voice.trust import trust
@@ -42,9 +45,13 @@ _LARGEST_BATCH = 32
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model's name and how a stream is segmented; `aggressiveness` (0 to 3) is webrtcvad's own parameter."""
+    """Names of the model and of the one that confirms speech, and how a stream is segmented.
+
+    `aggressiveness` (0 to 3) is webrtcvad's own parameter.
+    """
 
     model: str = "voice_affect"
+    detector: str = "silero_vad"
     hop: Duration = Duration(500)
     shortest: Duration = Duration(600)
     longest: Duration = Duration(3000)
@@ -140,6 +147,7 @@ class SenseVoice:
         self._rules = SegmenterParams(params.hop // 2, int(params.shortest), int(params.longest), params.aggressiveness)
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._encoder: Engine | None = None
+        self._detector: Engine | None = None
         self._input: model_input.VoiceInput = model_input.LogMel()
 
     async def open(self) -> None:
@@ -184,6 +192,8 @@ class SenseVoice:
             self._context.metrics.time("encode", [self._context.clock.perf_ms() - begun_ms] * len(part))
             for one, observation in zip(part, observations, strict=True):
                 out[one.place] = one.record.derive(observation)
+                if observation.absent:
+                    self._context.metrics.count("music" if observation.reason == "music" else "noise")
         return [*out, *self._gate.decisions()]
 
     def on_table(self, table: str, record: Record[Any]) -> Sequence[Record[Any]]:
@@ -200,7 +210,7 @@ class SenseVoice:
 
     async def close(self) -> None:
         """Release the model, drop all buffered sound."""
-        self._encoder = None
+        self._encoder = self._detector = None
         self._streams.clear()
 
     def _drop(self, session_id: str) -> None:
@@ -208,7 +218,9 @@ class SenseVoice:
 
     def _load(self) -> None:
         self._encoder, self._input = load_with_input(self._params.model, self._context, model_input.voice_input)
+        self._detector, _ = load_with_input(self._params.detector, self._context, check_detector)
         warm = track_pitch(np.zeros(self._params.longest * PER_MS, np.float32))
+        speech_probability(self._detector, warm.samples)
         for n in (1, 2, 4):
             self._infer([warm] * n)
 
@@ -282,11 +294,20 @@ class SenseVoice:
 
     def _read(self, segments: Sequence[_Segment]) -> list[Observation]:
         """The observations of segments of speech; runs in a worker thread, so it touches nothing of the event loop."""
+        assert self._detector is not None  # noqa: S101 - opened before it hears
         sounds = [track_pitch(np.asarray(one.segment.samples, np.float32) / np.float32(32768)) for one in segments]
-        described = [measure_acoustics(sound) for sound in sounds]
-        full = [i for i, one in enumerate(segments) if one.verdict.mode == "full"]
+        heard: list[Sound] = [
+            classify(sound, speech_probability(self._detector, sound.samples), one.segment.speech_ms)
+            for sound, one in zip(sounds, segments, strict=True)
+        ]
+        spoken = [i for i, sound in enumerate(heard) if sound == "speech"]
+        full = [i for i in spoken if segments[i].verdict.mode == "full"]
         predictions = dict(zip(full, self._infer([sounds[i] for i in full]), strict=True)) if full else {}
-        return [self._observation(one, described[i], predictions.get(i)) for i, one in enumerate(segments)]
+        found = {i: self._observation(segments[i], measure_acoustics(sounds[i]), predictions.get(i)) for i in spoken}
+        return [found.get(i) or self._no_speech(one, heard[i]) for i, one in enumerate(segments)]
+
+    def _no_speech(self, one: _Segment, reason: str) -> Observation:
+        return self._absent(one.record, one.verdict, one.segment.start_ms, one.segment.end_ms, reason)
 
     def _infer(self, pieces: Sequence[SpeechClip]) -> list[_Prediction]:
         """Run the model on segments; probabilities are rounded to 1e-4."""

@@ -31,6 +31,8 @@ Reason = Literal[
     "unknown_item",  # a candidate that the catalogue does not know
     "no_face",  # none was found in the picture
     "no_speech",  # none was found in the sound
+    "noise",  # what seemed to be speech isn't: clicks, hiss, a hum
+    "music",  # the same, of something that has a pitch: music, a tone, a siren
     "failed",  # the operator raised, retries included
     "foreign_partition",  # the key's murmur2 partition is another one: joins break
 ]
