@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kernels.calibration import softmax
 from kernels.engines import Engine, ModelFolderError, ModelSpec
 from kernels.face.crop import Square, crop, crop_rgb
-from kernels.text_tokens import TextTokens, Tokens
+from kernels.text.tokens import TextTokens, Tokens
 from kernels.voice.speech import SpeechClip, stack_pieces, voice_features
 
 Arrays = Mapping[str, NDArray[Any]]

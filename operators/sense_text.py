@@ -14,7 +14,8 @@ from kernels import intents
 from kernels.calibration import softmax
 from kernels.engines import Arrays, Engine, ModelFolderError
 from kernels.model_input import WordPiece, emotions, text_input
-from kernels.text_tokens import LENGTH_STEP, TextTokens
+from kernels.text.readable import Unreadable, unreadable
+from kernels.text.tokens import LENGTH_STEP, MAX_CHARACTERS, TextTokens
 from kernels.vad import vad_of
 from operators.consent import ConsentGate
 from operators.encoders import load_encoder, load_with_input
@@ -71,8 +72,9 @@ class SenseText:
     """One observation for each message that may be read; one call of the encoder for each batch of records.
 
     A message of anyone but the user is never encoded (`bystander`), nor is one without consent: where the person has
-    been informed of the sensing, an `absent` observation is written. The models read English: a message declared to be
-    in another language gives an `absent` observation with the reason `language`.
+    been informed of the sensing, an `absent` observation is written. The models read English: a message in another
+    language, declared or told by its letters and words, gives an `absent` observation with the reason `language`; one
+    that holds nothing to read, one with the reason `nothing_readable`.
     """
 
     modality = "text"
@@ -168,8 +170,13 @@ class SenseText:
         if verdict.mode == "expressions_only":
             return [record.derive(self._presence(record))]
         language = (message.language or "").strip().lower()
-        if language not in UNDECLARED and language.replace("_", "-").partition("-")[0] not in ENGLISH:
-            return [record.derive(self._gate.absent(record, "language", message.message_id))]
+        english = language.replace("_", "-").partition("-")[0] in ENGLISH
+        why: Unreadable | None = "language"
+        if english or language in UNDECLARED:
+            why = unreadable(message.text[:MAX_CHARACTERS], declared_english=english)
+        if why is not None:
+            self._context.metrics.count(why)
+            return [record.derive(self._gate.absent(record, why, message.message_id))]
         return None
 
     def _read(self, texts: Sequence[str]) -> TextOutputs:

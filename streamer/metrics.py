@@ -33,6 +33,8 @@ Reason = Literal[
     "no_speech",  # none was found in the sound
     "noise",  # what seemed to be speech isn't: clicks, hiss, a hum
     "music",  # the same, of something that has a pitch: music, a tone, a siren
+    "language",  # a text in a language that the model can't read
+    "nothing_readable",  # a text without words or signs: blanks, numbers, links, code
     "failed",  # the operator raised, retries included
     "foreign_partition",  # the key's murmur2 partition is another one: joins break
 ]

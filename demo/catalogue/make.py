@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from demo.catalogue.items import EMBEDDINGS, ITEMS
 from demo.catalogue.parts import FORMS, SUBJECTS, Form, Subject
 from kernels.engines import load
-from kernels.text_tokens import TextTokens
+from kernels.text.tokens import TextTokens
 
 GENERATOR = "affectstream demo catalogue 1"
 MAX_TOKENS = 128

@@ -20,7 +20,7 @@ from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
 
 from kernels.scores import f1
-from kernels.text_tokens import TextTokens, Tokens
+from kernels.text.tokens import TextTokens, Tokens
 from models.text_affect.recipe import network, scores, split
 
 CHECKPOINT = "checkpoint.pt"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernels.calibration import softmax
 from kernels.emotions import EMOTIONS, GOEMOTIONS_TO_EMOTION, SEVEN
 from kernels.engines import MODELS, load, read_spec
-from kernels.text_tokens import MAX_CHARACTERS, TextTokens, spell_out
+from kernels.text.tokens import MAX_CHARACTERS, TextTokens, spell_out
 from models.text_affect.recipe import calibrate, elsewhere, scores, split
 from models.text_affect.recipe.encode import Encoder
 from models.text_affect.recipe.swap import PRONOUNS, TEMPLATES, swap

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.engines import MODELS, Engine, load
-from kernels.text_tokens import TextTokens
+from kernels.text.tokens import TextTokens
 
 MODEL = "text_affect"
 MAX_TOKENS = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,16 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.text.normalise import normalise
+from kernels.text.signs import signs_as_words
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MAX_CHARACTERS = 4000
 """Longer texts are cut before they are tokenized, so that one huge message cannot hold up a batch."""
 
-_COLOUR_WORDS = frozenset({"BLACK", "WHITE", "HEAVY", "SIGN", "SYMBOL"})
-"""Words of a Unicode name that describe the glyph and not its meaning ("HEAVY BLACK HEART")."""
-_FIRST_SKIN_TONE, _LAST_SKIN_TONE = "\U0001f3fb", "\U0001f3ff"
-_FIRST_PICTURE = "\u2190"
 LENGTH_STEP = 8
 """Batches are padded to a multiple of this, so that few widths occur."""
 _SPECIAL_TOKENS = 2
@@ -39,32 +37,12 @@ class Tokens(NamedTuple):
     unknown: NDArray[np.float64]
 
 
-def spell_out(text: str) -> str:
-    """Replace each emoji of a text by its Unicode name.
-
-    The encoder's vocabulary has no emoji: without this a crying face and a laughing one are both `[UNK]`, and in chat
-    they are often the full message. Skin tones, joiners and variation selectors are dropped; a character that has no
-    name in this Python's Unicode tables is left as it is.
-    """
-    if text.isascii():
-        return text
-    out: list[str] = []
-    for char in text:
-        if char in "\ufe0f\u200d" or _FIRST_SKIN_TONE <= char <= _LAST_SKIN_TONE:
-            continue
-        if char >= _FIRST_PICTURE and unicodedata.category(char) == "So" and (name := unicodedata.name(char, "")):
-            words = [word for word in name.split() if word not in _COLOUR_WORDS]
-            out.append(f" {' '.join(words or name.split()).lower()} ")
-        else:
-            out.append(char)
-    return "".join(out)
-
-
 class TextTokens:
     """A tokenizer from a `tokenizer.json`, which makes padded batches of at most `max_tokens` columns.
 
-    `pad_id` is the padding token's id and `unknown` the unknown token (None for a vocabulary without one). Emoji are
-    spelled out, unless `spelled` is False.
+    `pad_id` is the padding token's id and `unknown` the unknown token (None for a vocabulary without one). Texts are
+    normalised first; emoji and emoticons become words, unless `spelled` is False. What a person writes is never taken
+    for a special token.
     """
 
     def __init__(
@@ -76,6 +54,7 @@ class TextTokens:
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True  # "[SEP]" typed by a person is six characters
         self._unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
         self._pad_id, self._spelled = pad_id, spelled
 
@@ -84,7 +63,9 @@ class TextTokens:
 
         A text over the limit keeps its first tokens and its closing `[SEP]`. An empty text is its two special tokens.
         """
-        prepared = [spell_out(text[:MAX_CHARACTERS]) if self._spelled else text[:MAX_CHARACTERS] for text in texts]
+        prepared = [normalise(text[:MAX_CHARACTERS]) for text in texts]
+        if self._spelled:
+            prepared = [signs_as_words(text) for text in prepared]
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(prepared)]
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         cut = np.array([len(text) > MAX_CHARACTERS for text in texts], dtype=np.bool_)
