@@ -172,8 +172,8 @@ class SenseText:
         language = (message.language or "").strip().lower()
         english = language.replace("_", "-").partition("-")[0] in ENGLISH
         why: Unreadable | None = "language"
-        if english or language in UNDECLARED:
-            why = unreadable(message.text[:MAX_CHARACTERS], declared_english=english)
+        if english or language in UNDECLARED:  # declared English is often the client's language, not the message's
+            why = unreadable(message.text[:MAX_CHARACTERS])
         if why is not None:
             self._context.metrics.count(why)
             return [record.derive(self._gate.absent(record, why, message.message_id))]

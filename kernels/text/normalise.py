@@ -10,6 +10,8 @@ _KEPT_CONTROLS = "\n\t\r"
 _BLANK = dict.fromkeys([0x2800, 0x115F, 0x1160, 0x3164, 0xFFA0, 0x034F, 0x17B4, 0x17B5], "")
 """Characters that show nothing although Unicode calls them letters, symbols or marks."""
 _TAGS = re.compile("[\U000e0000-\U000e007f]")
+_ENCLOSED = re.compile("[\u2460-\u24ff\U0001f130-\U0001f189]")
+"""Letters and digits in circles and squares, which Unicode calls symbols."""
 _JOINERS = "\u200d\ufe0f\ufe0e"
 _SPACED_OUT = re.compile(r"(?<!\S)(?:[^\W\d_] ){2,}[^\W\d_](?!\S)")
 
@@ -31,6 +33,8 @@ def normalise(text: str) -> str:
 
 def _plain(char: str) -> str:
     """The compatible letters or digits of a character; itself where they would be something else."""
+    if unicodedata.category(char)[0] not in "LN" and not _ENCLOSED.match(char):
+        return char
     plain = unicodedata.normalize("NFKC", char)
     return plain if plain.isalnum() else char
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Literal
 
 from kernels.text.normalise import normalise
-from kernels.text.signs import has_known_sign, signs_as_words
+from kernels.text.signs import has_known_sign
 
 Unreadable = Literal["nothing_readable", "language"]
 
@@ -29,12 +29,12 @@ _LANGUAGES = (
 _SURE, _ENGLISH_AT_MOST = 0.4, 0.06
 
 
-def unreadable(text: str, *, declared_english: bool = False) -> Unreadable | None:
+def unreadable(text: str) -> Unreadable | None:
     """Say why a message can't be read by a model of English; None where it can.
 
     `nothing_readable`: no words and no sign that means a feeling: blanks, numbers, punctuation, links, names called,
     code, pictures of things. `language`: most letters are of another script; or Latin words are of another language,
-    by py3langid, unless the message was declared to be English. A line of one or two short words is taken for English.
+    by py3langid. A line of one or two short words is taken for English.
     """
     plain = normalise(text)
     if _is_json(plain):
@@ -48,9 +48,7 @@ def unreadable(text: str, *, declared_english: bool = False) -> Unreadable | Non
     letters = {char.lower() for char in words if char.isalpha()}
     if len(letters) < 2 and not has_known_sign(words):  # noqa: PLR2004 - "a", "zzz", "a a a"
         return "nothing_readable"
-    if declared_english or scripts[True] < _ENOUGH_LETTERS or signs_as_words(words).split() == []:
-        return None
-    return "language" if _is_foreign(words) else None
+    return "language" if scripts[True] >= _ENOUGH_LETTERS and _is_foreign(words) else None
 
 
 def _is_latin(char: str) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernels.calibration import softmax
 from kernels.emotions import EMOTIONS, GOEMOTIONS_TO_EMOTION, SEVEN
 from kernels.engines import MODELS, load, read_spec
-from kernels.text.tokens import MAX_CHARACTERS, TextTokens, spell_out
+from kernels.text.tokens import MAX_CHARACTERS, TextTokens
 from models.text_affect.recipe import calibrate, elsewhere, scores, split
 from models.text_affect.recipe.encode import Encoder
 from models.text_affect.recipe.swap import PRONOUNS, TEMPLATES, swap
@@ -66,13 +66,28 @@ def test_padding_changes_nothing_that_matters(encoder: Encoder) -> None:
     assert np.abs(together - alone).max() < 1e-2
 
 
-def test_an_emoji_is_read_by_its_name(encoder: Encoder) -> None:
-    assert spell_out("no 😭❤️") == "no  loudly crying face  heart "
-    assert spell_out("👍🏽") == " thumbs up "
-    assert spell_out("plain ™ text → here") == "plain ™ text → here"
-    p = softmax(encoder.outputs(["😭😭😭", "😂😂😂"])["logits"])
-    assert p[0, EMOTIONS.index("sadness")] > p[1, EMOTIONS.index("sadness")]
-    assert p[1, EMOTIONS.index("happiness")] > p[0, EMOTIONS.index("happiness")]
+@pytest.mark.parametrize(
+    ("emotion", "lines"),
+    [
+        ("happiness", ["😂😂😂", "❤️", "<3", "😊", ":)", "xD", "🎉", "KEKW", "I did it 🥳", "🥰"]),
+        ("sadness", ["😭😭😭", "😢", ":(", ":'(", "💔", "(ಥ﹏ಥ)", "nobody came ☹️"]),
+        ("anger", ["😡", "🤬", ">:(", "(╯°□°)╯︵ ┻━┻", "🙄"]),
+        ("fear", ["😱", "😨", "monkaS"]),
+        ("surprise", ["😮", "🤯"]),
+        ("disgust", ["🤢", "🤮"]),
+    ],
+)
+def test_signs_are_read_as_what_people_mean_by_them(encoder: Encoder, emotion: str, lines: list[str]) -> None:
+    p = softmax(encoder.outputs(lines)["logits"])
+    assert {line: EMOTIONS[row.argmax()] for line, row in zip(lines, p, strict=True)} == dict.fromkeys(lines, emotion)
+
+
+@pytest.mark.parametrize("typed", ["[SEP]", "[PAD] [PAD]", "[CLS]", "[MASK] me", "[UNK]"])
+def test_what_a_person_types_is_never_a_special_token(typed: str) -> None:
+    tokens = TextTokens(TOKENIZER, max_tokens=32).encode([f"I hate you {typed}"])
+    row = tokens.input_ids[0, : int(tokens.counts[0])].tolist()
+    assert (row[0], row[-1]) == (101, 102)
+    assert not {0, 100, 101, 102, 103} & set(row[1:-1])
 
 
 @settings(deadline=None)  # reading tokenizer.json takes as long as the machine is busy

@@ -251,7 +251,7 @@ async def test_a_declared_other_language_is_absent(language: str) -> None:
 
 
 async def test_words_outside_the_vocabulary_lower_the_confidence() -> None:
-    (o,) = await told(await opened(), said("ᚠᚱ ᚦᚢ ᚨᚱ"))
+    (o,) = await told(await opened(), said("ɷƿ ƿɷ"))
     assert o.quality["unknown"] == 1.0
     assert o.confidence == 0.0
 
