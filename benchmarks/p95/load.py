@@ -16,8 +16,9 @@ from demo.catalogue.items import read_catalogue
 from streamer.broker import Broker, Outgoing, Producer
 from streamer.event_time import Clock
 from streamer.payloads import encode, headers_for
-from streamer.recordings.media import Event, read_session
+from streamer.recordings.events import Event
 from streamer.recordings.replay import consent_event, message
+from streamer.recordings.session_folder import read_session
 from streamer.topology.topology import Topology
 
 REQUEST_EVERY_MS = 2000

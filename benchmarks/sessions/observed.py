@@ -34,7 +34,8 @@ from streamer.windowing.windows import PartitionWindows
 
 _CODE = (
     "operators/sense_*.py", "operators/consent.py", "kernels/*.py", "kernels/face/*.py", "kernels/voice/*.py",
-    "streamer/recordings/media.py", "streamer/recordings/replay.py",
+    "kernels/text/*.py", "streamer/recordings/media.py", "streamer/recordings/pictures.py",
+    "streamer/recordings/sound.py", "streamer/recordings/replay.py",
 )  # fmt: skip
 _NO_PART_IN_THE_LOG = ("fusion.py",)
 

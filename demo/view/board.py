@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from operators.payloads import AffectEvent, RankedItem, RankedList
 from streamer.payloads import DeadLetter, Keyed
-from streamer.recordings.media import Event
+from streamer.recordings.events import Event
 
 TOPICS = ("affect_live", "affect_events", "ranked_items", "late_records", "dead_letters")
 """The topics that the demo reads."""

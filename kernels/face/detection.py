@@ -104,6 +104,13 @@ class FaceFinder:
             grey, at_ms, replace(track, square=None, last=track.square)
         )
 
+    def quarter_turn(self, grey: Grey) -> int | None:
+        """The clockwise quarter turns (1, 3 or 2) after which a picture (h, w) shows a face; None where none does."""
+        for turn in (1, 3, 2):
+            if self._detector.search(turned(grey, turn), self._min_px, 0):
+                return turn
+        return None
+
     def _search(self, grey: Grey, at_ms: int, track: Track | None) -> Track:
         found = self._detector.search(grey, self._min_px, track.misses if track else 0)
         previous = track.square if track else None
@@ -142,6 +149,11 @@ class FaceFinder:
             return None
         matched, correlation = _match(grey, track.square, track.template)
         return replace(track, square=matched) if correlation >= self._pace.match else None
+
+
+def turned(picture: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """A picture (h, w) or (h, w, 3) after so many clockwise quarter turns."""
+    return np.ascontiguousarray(np.rot90(picture, -turn)) if turn % 4 else picture
 
 
 class CascadeDetector:

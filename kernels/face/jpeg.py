@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,16 +40,12 @@ def decode_grey(data: bytes, *, width: int, height: int, rotation: int = 0) -> N
         JpegError: not a JPEG, truncated, another size than announced, larger than 4096 x 4096, or of more than 64
             scans.
     """
-    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
-
-    return _decode(data, (width, height), rotation, cv2.IMREAD_GRAYSCALE)
+    return _decode(data, (width, height), rotation, "GRAY")[..., 0]
 
 
 def decode_rgb(data: bytes, *, width: int, height: int, rotation: int = 0) -> NDArray[np.uint8]:
     """Decode a JPEG to RGB values, uint8 (rows, columns, 3), turned upright; else as `decode_grey`."""
-    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
-
-    return np.ascontiguousarray(_decode(data, (width, height), rotation, cv2.IMREAD_COLOR)[..., ::-1])
+    return _decode(data, (width, height), rotation, "RGB")
 
 
 def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -60,8 +55,9 @@ def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _decode(data: bytes, announced: tuple[int, int], rotation: int, how: int) -> NDArray[np.uint8]:
-    import cv2  # noqa: PLC0415 - heavy libraries are imported where they are first needed
+def _decode(data: bytes, announced: tuple[int, int], rotation: int, colours: str) -> NDArray[np.uint8]:
+    """The picture (rows, columns, 1 or 3). Damaged data is decoded as far as it goes, without a word on stderr."""
+    import simplejpeg  # noqa: PLC0415 - heavy libraries are imported where they are first needed
 
     width, height = announced
     size = read_size(data)
@@ -70,8 +66,11 @@ def _decode(data: bytes, announced: tuple[int, int], rotation: int, how: int) ->
     if width * height > MAX_PIXELS:
         raise JpegError(f"the picture has {width * height} pixels, more than {MAX_PIXELS}")
     _check_scans(data)
-    picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None or picture.shape[:2] != (height, width):
+    try:
+        picture = simplejpeg.decode_jpeg(data, colours, strict=False)
+    except ValueError:
+        raise JpegError("the JPEG can't be decoded") from None
+    if picture.shape[:2] != (height, width):
         raise JpegError("the JPEG can't be decoded")
     return np.ascontiguousarray(np.rot90(picture, -rotation // 90))
 

@@ -19,8 +19,9 @@ from streamer.brokers.memory.broker import MemoryBroker
 from streamer.errors import ConfigurationError, MediaError, Problem
 from streamer.event_time import Clock, ManualClock, SystemClock
 from streamer.payloads import SessionKeyed, decode, encode, headers_for
-from streamer.recordings.media import Event, read_session
+from streamer.recordings.events import Event
 from streamer.recordings.recording import Recording, in_kafka_order
+from streamer.recordings.session_folder import read_session
 from streamer.runtime.pipeline import Pipeline
 from streamer.runtime.runner import Runner
 from streamer.settings import Settings

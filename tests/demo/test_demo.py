@@ -33,8 +33,9 @@ from operators.payloads import AffectEvent, CandidateList, Consent, RankedList
 from operators.rank_items import Params as RankParams
 from streamer.errors import MediaError, RefusedUseError
 from streamer.payloads import decode
-from streamer.recordings.media import Event, read_session
+from streamer.recordings.events import Event
 from streamer.recordings.replay import message
+from streamer.recordings.session_folder import read_session
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
 

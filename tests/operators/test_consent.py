@@ -13,7 +13,7 @@ from streamer.brokers.memory.broker import MemoryBroker
 from streamer.event_time import ManualClock
 from streamer.operator import Context
 from streamer.payloads import AuditEntry, decode, encode
-from streamer.recordings.media import Event
+from streamer.recordings.events import Event
 from streamer.recordings.replay import SIMULATED_START_MS, simulate
 from streamer.records import Origin, Record
 from streamer.runtime.tables import Tables

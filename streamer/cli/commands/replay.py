@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from streamer.broker import Message
 from streamer.cli.arguments import default_topology
 from streamer.cli.terminal import (
     count_until_stopped,
@@ -21,11 +23,14 @@ from streamer.cli.terminal import (
 from streamer.errors import ConfigurationError, Problem
 from streamer.payloads import TICK_HEADER, decode
 from streamer.recordings.batch_replay import batch_replay
+from streamer.recordings.events import Event
 from streamer.recordings.recording import SUFFIX, Recording
 from streamer.recordings.replay import contains_consents, replay_live, replay_recording, session_events, simulate
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
-from streamer.topology.topology import Topology
+from streamer.topology.topology import Topic, Topology
+
+FINALS = "affect_events"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--consent", metavar="LIST", help=allowed)
     parser.add_argument("--session", metavar="ID", help="the session's id (default: the folder's or file's name)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="with --speed max: a JSON-lines file for each topic")
+    chosen = "with --speed max: these topics, as affect_events,observations (default: those for others to read)"
+    parser.add_argument("--topics", metavar="LIST", help=chosen)
     only = "of a recording, with --speed max: run this operator (repeatable; default: those with windows)"
     parser.add_argument("--only", action="append", default=[], metavar="OP", help=only)
     finish = "of a recording, with --speed max: close what is open at its end, as if nothing more had come"
@@ -61,7 +68,11 @@ def run(args: argparse.Namespace) -> int:
         names = ",".join(topology.modalities)
         print_status(f"no consent: the operators will refuse to read this session; add --consent all, or of {names}")
     if args.speed == "max":
-        return asyncio.run(_replay_max(args.path, session, consent, topology, settings, args.out))
+        events = session_events(args.path, consent)
+        topics = _chosen(args.topics, topology)
+        return asyncio.run(_replay_max({session: events}, topology, settings, topics, args.out))
+    if args.out or args.topics:
+        raise ConfigurationError("replay", [Problem("--out, --topics", "go with --speed max")])
     return asyncio.run(_replay(args.path, session, consent, topology, settings))
 
 
@@ -85,20 +96,37 @@ async def _replay(path: Path, session: str, consent: list[str], topology: Topolo
     return code
 
 
+def _chosen(listed: str | None, topology: Topology) -> list[str]:
+    """The topics of `--topics`, in its order; none where it is not given."""
+    names = [name.strip() for name in listed.split(",")] if listed is not None else []
+    unknown = [Problem(repr(name), f"no topic; there are {', '.join(topology.topics)}") for name in names
+               if name not in topology.topics]  # fmt: skip
+    if unknown:
+        raise ConfigurationError("--topics", unknown)
+    return names
+
+
 async def _replay_max(
-    path: Path, session: str, consent: list[str], topology: Topology, settings: Settings, out: Path | None
+    sessions: Mapping[str, Iterable[Event]], topology: Topology, settings: Settings, topics: list[str], out: Path | None
 ) -> int:
-    settings = settings.model_copy(update={"queue": "all"})
-    stored = await simulate({session: session_events(path, consent)}, topology, settings)
-    for topic in (t for t in topology.topics.values() if t.external == "out"):
-        lines = [to_json(decode(m.value, topic.type)) for m in stored.messages(topic.name)]
+    """Run sessions in memory; write the topics asked for to files, by default those for others, or print them."""
+    stored = await simulate(sessions, topology, settings.model_copy(update={"queue": "all"}))
+    outside = [t.name for t in topology.topics.values() if t.external == "out"]
+    for name in topics or (outside if out is not None else [FINALS]):
+        lines = _lines(stored.messages(name), topology.topics[name])
         text = "".join(f"{line}\n" for line in lines)
         if out is not None:
-            await asyncio.to_thread(write_text, out / f"{topic.name}.jsonl", text)
-            print_status(f"{out / topic.name}.jsonl: {len(lines)} records")
-        elif topic.name == "affect_events":
+            await asyncio.to_thread(write_text, out / f"{name}.jsonl", text)
+            print_status(f"{out / name}.jsonl: {len(lines)} records")
+        else:
             sys.stdout.write(text)
     return 0
+
+
+def _lines(messages: Iterable[Message], topic: Topic) -> list[str]:
+    """Records as JSON, without ticks and deletions."""
+    ticks = (m for m in messages if TICK_HEADER not in dict(m.headers) and m.value is not None)
+    return [to_json(decode(m.value, topic.type)) for m in ticks]
 
 
 def _replay_recording(args: argparse.Namespace, topology: Topology | None) -> int:
@@ -107,8 +135,8 @@ def _replay_recording(args: argparse.Namespace, topology: Topology | None) -> in
     if args.consent:
         print_status("the recording says what was allowed; --consent is left aside")
     if args.speed == "1":
-        if args.only or args.finish or args.out:
-            raise ConfigurationError("replay", [Problem("--only, --finish, --out", "go with --speed max")])
+        if args.only or args.finish or args.out or args.topics:
+            raise ConfigurationError("replay", [Problem("--only, --finish, --out, --topics", "go with --speed max")])
         topology = topology or load_topology(default_topology())
         return asyncio.run(_publish(recording, args.session, topology, settings))
     if args.session:
@@ -129,15 +157,17 @@ async def _batch_replay(recording: Recording, topology: Topology, settings: Sett
     for note in [recording.warning(), *replayed.notes]:
         if note is not None:
             print_status(note)
-    counts = {}
-    for name in replayed.outputs:
-        payload, stored = topology.topics[name].type, replayed.broker.messages(name)
-        lines = [to_json(decode(m.value, payload)) for m in stored if TICK_HEADER not in dict(m.headers)]
+    counts, chosen = {}, _chosen(args.topics, topology)
+    if unwritten := [name for name in chosen if name not in replayed.outputs]:
+        why = f"not written by {', '.join(replayed.operators)}, which write {', '.join(replayed.outputs)}"
+        raise ConfigurationError("--topics", [Problem(", ".join(unwritten), why)])
+    for name in chosen or replayed.outputs:
+        lines = _lines(replayed.broker.messages(name), topology.topics[name])
         counts[name] = len(lines)
         text = "".join(f"{line}\n" for line in lines)
         if args.out is not None:
             await asyncio.to_thread(write_text, args.out / f"{name}.jsonl", text)
-        elif name in replayed.finals:
+        elif chosen or name in replayed.finals:
             sys.stdout.write(text)
     where = f", in {args.out}" if args.out is not None else ""
     written = format_counts(counts) or "nothing"

@@ -20,7 +20,7 @@ from streamer.brokers.embedded.local_kafka import LocalKafka
 from streamer.compliance.audit import readable
 from streamer.errors import RefusedUseError, StreamerError
 from streamer.payloads import AuditEntry
-from streamer.recordings.media import Event
+from streamer.recordings.events import Event
 from streamer.recordings.replay import simulate
 from streamer.runtime import audit_trail
 from streamer.runtime.audit_trail import installed_version

@@ -18,7 +18,7 @@ from streamer.errors import ConfigurationError, MediaError
 from streamer.event_time import ManualClock
 from streamer.payloads import Keyed, encode, headers_for
 from streamer.recordings.batch_replay import batch_replay
-from streamer.recordings.media import Event
+from streamer.recordings.events import Event
 from streamer.recordings.recording import Recording, RecordingWriter, header_of
 from streamer.recordings.replay import message, replay_recording, simulate
 from streamer.settings import load_settings
