@@ -33,12 +33,18 @@ def import_openvino() -> ModuleType:
     return cast(ModuleType, openvino)
 
 
+def port_name(port: Any) -> str:
+    """The name that the ONNX graph gives an input or output; OpenVINO adds those of tensors that it merged with it."""
+    own: str = port.node.get_friendly_name().partition("/sink_port_")[0]
+    return own if own in port.get_names() else str(port.get_any_name())
+
+
 def compile(model: Path, threads: int) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:  # noqa: A001 - a backend compiles
     """Compile an ONNX file to a thread-safe function from named inputs to named outputs, tuned for latency."""
     ov = import_openvino()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = ov.Core().compile_model(str(model), "CPU", options)
-    names = [output.get_any_name() for output in compiled.outputs]
+    names = [port_name(output) for output in compiled.outputs]
     local = threading.local()
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

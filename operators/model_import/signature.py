@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kernels.backend_openvino import import_openvino
+from kernels.backend_openvino import import_openvino, port_name
 from streamer.errors import Problem
 
 EMBEDDING_WIDTHS = {"face": 256, "voice": 128, "text": 384}
@@ -16,6 +17,8 @@ _IMAGE, _ROWS = 4, 2
 _BYTE_SCALE = 1 / 255
 _RATE_HZ = 16_000
 _TOKENS = 512
+_WEIGHTS_APART = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])", re.DOTALL)
+"""A tensor's entry `location` in TensorProto.external_data (onnx.proto): a file's name follows, of so many bytes."""
 
 
 class Port(NamedTuple):
@@ -48,8 +51,11 @@ def read_signature(onnx: Path) -> Signature:
     """Read the signature of an ONNX file.
 
     Raises:
-        ValueError: it is no ONNX, an incomplete one, or one with operations that OpenVINO doesn't have.
+        ValueError: it is no ONNX, an incomplete one, one whose weights are in another file, or one with operations that
+            OpenVINO doesn't have.
     """
+    if problem := _no_onnx(onnx):
+        raise ValueError(problem)
     import_openvino()
     from openvino.frontend import FrontEndManager
 
@@ -59,8 +65,24 @@ def read_signature(onnx: Path) -> Signature:
     except Exception as error:  # OpenVINO's failures derive from nothing narrower
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1][:200] if lines else "no reason given"
-        raise ValueError(f"OpenVINO can't read it as an ONNX with its weights inside: {reason}") from error
+        raise ValueError(f"OpenVINO can't read it as an ONNX: {reason}") from error
     return Signature(tuple(map(_port, model.inputs)), tuple(map(_port, model.outputs)))
+
+
+def _no_onnx(path: Path) -> str | None:
+    """What a file is instead of an ONNX with its weights inside, and what to do; None where nothing is seen."""
+    data = path.read_bytes()
+    if not data:
+        return "an empty file"
+    if data.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself: `git lfs pull` fetches it"
+    if data.startswith(b"PK\x03\x04") or data.startswith(b"\x80\x02") or (data[8:9] == b"{" and b"dtype" in data[:400]):
+        return "weights of PyTorch, not an ONNX: export it, by `optimum-cli export onnx` or torch.onnx.export"
+    names = {data[found.end() : found.end() + found[1][0]] for found in _WEIGHTS_APART.finditer(data)}
+    if apart := sorted(name.decode(errors="replace") for name in names):
+        one_file = f"""python -c "import onnx; onnx.save(onnx.load('{path.name}'), 'one.onnx')\""""
+        return f"its weights are in {', '.join(apart)}: save it as one file: {one_file}"
+    return None
 
 
 def input_format(
@@ -219,4 +241,4 @@ def _side(size: Any) -> int | None:
 
 def _port(port: Any) -> Port:
     shape = tuple(None if n.is_dynamic else n.get_length() for n in port.partial_shape)
-    return Port(port.get_any_name(), shape, port.get_element_type().get_type_name())
+    return Port(port_name(port), shape, port.get_element_type().get_type_name())

@@ -58,6 +58,17 @@ def broken(tmp_path: Path, bring: Bring) -> Callable[..., str]:
     return do
 
 
+def weights_apart(name: str) -> bytes:
+    """An ONNX with one tensor, whose values are in another file: protobuf's bytes, by onnx.proto."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    entry = field(1, b"location") + field(2, name.encode())
+    tensor = field(8, b"K") + field(13, entry) + bytes([14 << 3, 1])
+    return bytes([1 << 3, 8]) + field(7, field(2, b"g") + field(5, tensor))
+
+
 def refusal(bring: Bring, *arguments: Any, **changes: Any) -> str:
     with pytest.raises(ConfigurationError) as raised:
         bring(*arguments, **changes)
@@ -217,6 +228,11 @@ def test_a_line_of_a_table_without_a_label_is_named(bring: Bring, tmp_path: Path
     [
         ("nothing.onnx", None, "no such file or folder"),
         ("letter.onnx", b"Dear all, this is not a model.", "can't read it as an ONNX"),
+        ("nothing.onnx", b"", "an empty file"),
+        ("pointer.onnx", b"version https://git-lfs.github.com/spec/v1\n", "`git lfs pull` fetches it"),
+        ("net.onnx", b"PK\x03\x04archive/data.pkl", "weights of PyTorch, not an ONNX"),
+        ("st.onnx", b"\x80\0\0\0\0\0\0\0" + b'{"w":{"dtype":"F32"}}', "weights of PyTorch, not an ONNX"),
+        ("apart.onnx", weights_apart("net.data"), "its weights are in net.data: save it as one file: python -c"),
         ("empty", {}, "neither an ONNX nor a Hugging Face folder: it has no config.json"),
         ("other", {"config.json": {"model_type": "convnext"}}, "convnext is no family that is known here"),
         (
@@ -354,3 +370,12 @@ def test_a_name_that_is_no_folders_is_a_problem_among_the_others(
     assert "--name: " in told
     assert "bert reads text, not face" in told
     assert not (tmp_path / "m").exists()
+
+
+def test_of_an_output_with_several_names_the_graphs_is_taken(tmp_path: Path, bring: Bring) -> None:
+    given = Path(__file__).parents[1] / "awkward_inputs" / "onnx-identity"
+    done = bring("", path=given, modality="face")
+    engine = engines.load("mine", threads=1, imported=tmp_path / "models")
+    assert done.spec.outputs.keys() == {"logits"}
+    (logits,) = engine.infer({"x": np.full((1, 1, 48, 48), 7, np.float32)}).values()
+    assert logits.shape == (1, 4)
