@@ -56,7 +56,7 @@ def span(observations: list[Observation], modality: str) -> tuple[int, int]:
         ("phone-portrait-rotation-tag.mp4", 39, 13, (0, 3900), (250, 4000)),
         ("audio-starts-3s-late.mkv", 40, 13, (0, 3900), (3250, 7000)),
         ("mpegts-starts-at-1.4s.ts", 40, 13, (46, 3946), (250, 4000)),
-        ("layout-changes.aac", 0, 13, None, (250, 5000)),
+        ("layout-changes.aac", 0, 13, None, (250, 4000)),
         ("one-bad-packet.mp3", 0, 15, None, (250, 4500)),
         ("cover-art-only.m4a", 0, 13, None, (250, 4000)),
         ("no-timestamps.h264", 40, 0, (0, 3900), None),
@@ -87,10 +87,8 @@ async def test_key_clicks_are_noise_and_no_final_names_an_emotion(settings: Sett
     assert all(final.abstained for final in finals)
 
 
-@pytest.mark.parametrize(
-    ("name", "shows"), [("jpeg-trailing-crlf.jpg", "happiness"), ("scans-1000-of-14400.jpg", None)]
-)
-async def test_a_frame_is_read_or_refused_and_delays_nobody(name: str, shows: str | None, settings: Settings) -> None:
+@pytest.mark.parametrize(("name", "read"), [("jpeg-trailing-crlf.jpg", 3), ("scans-1000-of-14400.jpg", 0)])
+async def test_a_frame_is_read_or_refused_and_delays_nobody(name: str, read: int, settings: Settings) -> None:
     data = (INPUTS / "media" / name).read_bytes()
     width, height = read_size(data)
     fields = {"source_id": "camera", "width": width, "height": height, "data": data}
@@ -98,8 +96,8 @@ async def test_a_frame_is_read_or_refused_and_delays_nobody(name: str, shows: st
     consent = consent_event(["face"], "s")
     consent = replace(consent, fields={**consent.fields, "single_subject": False})  # the detector sees two
     broker = await simulate({"s": [consent, *frames]}, TOPOLOGY, settings)
-    assert told(observed(broker), "face") == (Counter({shows: 3}) if shows else Counter())
-    assert len(broker.messages("dead_letters")) == (0 if shows else 3)
+    assert len([o for o in observed(broker) if o.emotions]) == read
+    assert len(broker.messages("dead_letters")) == 3 - read
 
 
 def test_a_still_picture_is_no_film(settings: Settings) -> None:
