@@ -200,7 +200,7 @@ async def duty_what_was_captured_while_the_switch_was_off_stays_unread(platform:
 
 async def duty_expressions_only_holds_to_the_end(platform: Platform, session: str) -> None:
     await platform.consent(session, expressions_only=True)
-    assert set(await platform.media(session)) == {"face_affect"}  # its smile
+    assert set(await platform.media(session)) == {"face_affect", "silero_vad"}  # its smile, and whether it speaks
     await platform.processed("interactions", done(session, now_ms()))
     observed = [o for m in platform.pipeline.topology.modalities for o in await platform.observations(session, m)]
     everything = {"presence", "smiling", "speaking", "loudness", "pitch", "rate"}
