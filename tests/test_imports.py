@@ -31,7 +31,9 @@ HEAVY = (
     "torch", "webrtcvad",
 )  # fmt: skip
 OWNED = {
-    "aiokafka": [f"streamer/brokers/kafka/{name}.py" for name in ("broker", "client", "consumer", "producers")],
+    "aiokafka": [
+        f"streamer/brokers/kafka/{name}.py" for name in ("broker", "client", "consumer", "diagnosis", "producers")
+    ],
     "faust": ["streamer/runtime/faust_host/app.py"],
 }
 CLOCK_FILE = "streamer/event_time.py"

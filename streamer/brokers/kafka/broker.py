@@ -27,6 +27,7 @@ from streamer.broker import (
 from streamer.brokers.kafka import options as kafka_options
 from streamer.brokers.kafka.client import kafka_partition
 from streamer.brokers.kafka.consumer import KafkaConsumer
+from streamer.brokers.kafka.diagnosis import diagnose
 from streamer.brokers.kafka.options import (
     COMPARED,
     connection_options,
@@ -179,6 +180,9 @@ class KafkaBroker:
                 try:
                     async with self.answer_within(kafka_options.CONNECT_SECONDS):
                         await admin.start()
+                except BrokerUnreachableError:
+                    await admin.close()
+                    raise await diagnose(self.address, self._connection, kafka_options.CONNECT_SECONDS / 2) from None
                 except BaseException:
                     await admin.close()
                     raise

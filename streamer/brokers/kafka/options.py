@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from streamer.broker import TopicSpec
 from streamer.brokers.protocol_errors import partitions_differ
 from streamer.errors import ConfigurationError, Problem
 from streamer.settings import Settings
 
+T = TypeVar("T")
 CONNECT_SECONDS = 5.0  # to connect; then the broker counts as unreachable
 ANSWER_SECONDS = 10.0  # for a request to a broker after the client has connected
 RETRY_MS = 20  # during an outage a client pair takes 4 % of a core, with 3 ms (needed only by transactions) 13 %
@@ -53,7 +55,7 @@ def connection_options(settings: Settings, address: str) -> dict[str, Any]:
     """The options that every client needs to connect.
 
     Raises:
-        ConfigurationError: SASL without credentials, a CA file that cannot be read.
+        ConfigurationError: SASL without credentials; a certificate or key that can't be read, or doesn't fit.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": address,
@@ -61,11 +63,10 @@ def connection_options(settings: Settings, address: str) -> dict[str, Any]:
         "retry_backoff_ms": RETRY_MS,
     }
     if settings.security_protocol.endswith("SSL"):
-        try:
-            options["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_cafile)
-        except OSError as error:
-            problem = Problem("STREAMER_SSL_CAFILE", f"{settings.ssl_cafile}: {error.strerror or error}")
-            raise ConfigurationError("environment", [problem]) from None
+        options["ssl_context"] = _ssl_context(settings)
+    elif without_use := [name for name in _SSL_SETTINGS if getattr(settings, name) is not None]:
+        why = f"is for TLS: set STREAMER_SECURITY_PROTOCOL to SSL or SASL_SSL, not {settings.security_protocol}"
+        raise ConfigurationError("environment", [Problem(f"STREAMER_{name.upper()}", why) for name in without_use])
     if settings.security_protocol.startswith("SASL"):
         if settings.sasl_username is None or settings.sasl_password is None:
             missing = f"needed by {settings.security_protocol}"
@@ -75,6 +76,40 @@ def connection_options(settings: Settings, address: str) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
     return options
+
+
+_SSL_SETTINGS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password")
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    """Who is vouched for, and the certificate that this client shows."""
+    context = _with_file("STREAMER_SSL_CAFILE", settings.ssl_cafile,
+                         lambda: ssl.create_default_context(cafile=settings.ssl_cafile))  # fmt: skip
+    if settings.ssl_certfile is not None:
+        password = settings.ssl_key_password.get_secret_value() if settings.ssl_key_password is not None else ""
+        files = (settings.ssl_certfile, settings.ssl_keyfile)
+        missing = next((f for f in files if f is not None and not f.is_file()), None)
+        shown = missing or settings.ssl_keyfile or settings.ssl_certfile
+        _with_file("STREAMER_SSL_CERTFILE, STREAMER_SSL_KEYFILE", shown,
+                   lambda: context.load_cert_chain(*files, password=lambda: password))  # fmt: skip
+    elif settings.ssl_keyfile is not None:
+        problem = Problem("STREAMER_SSL_CERTFILE", "is missing: STREAMER_SSL_KEYFILE is the key of a certificate")
+        raise ConfigurationError("environment", [problem])
+    return context
+
+
+def _with_file(name: str, path: Path | None, load: Callable[[], T]) -> T:
+    """What `load` makes of PEM files; what is wrong with them, by the settings' names."""
+    try:
+        return load()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError whose strerror says nothing
+        encrypted = path is not None and path.is_file() and b"ENCRYPTED" in path.read_bytes()
+        no_fit = "KEY_VALUES_MISMATCH" in str(error)
+        said = None if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)
+        why = "the key is not this certificate's" if no_fit else said or "no PEM with what is due"
+        if encrypted:
+            why = "its key is encrypted: set STREAMER_SSL_KEY_PASSWORD to the right password"
+    raise ConfigurationError("environment", [Problem(name, f"{path}: {why}")])
 
 
 COMPARED = ("message.timestamp.type", "cleanup.policy")
