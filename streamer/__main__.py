@@ -35,7 +35,8 @@ exit codes:
   130  interrupted (Ctrl-C)
 
 STREAMER_* environment variables hold addresses, credentials and
-this deployment's choices: see STREAMER_CONTEXT in the README.
+this deployment's choices: see STREAMER_CONTEXT in the README,
+and docs/security.md for TLS, users and the rights they need.
 """
 
 

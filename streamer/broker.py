@@ -60,6 +60,23 @@ class TopicSpec:
     compact: bool = False
 
 
+class Right(NamedTuple):
+    """A right of Kafka's ACLs.
+
+    Args:
+        resource: of which kind it is.
+        name: of the topic, group or transactional id.
+        operation: as Kafka calls it.
+    """
+
+    resource: Literal["topic", "group", "transactional_id"]
+    name: str
+    operation: Literal["Read", "Write", "Create", "DescribeConfigs"]
+
+    def __str__(self) -> str:
+        return f"{self.operation} on {self.resource.replace('_', ' ')} {self.name}"
+
+
 class HeldBack(NamedTuple):
     """What a partition holds that readers may not see yet.
 
@@ -248,6 +265,14 @@ class Broker(Protocol):
         Raises:
             TopicMismatchError: names every topic that differs, and how.
             BrokerUnreachableError: no broker answers.
+        """
+        ...
+
+    async def require_rights(self, rights: Sequence[Right]) -> None:
+        """Check that this user has rights, as far as they can be asked for without using them.
+
+        Raises:
+            ConfigurationError: names every right that is missing.
         """
         ...
 

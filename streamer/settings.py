@@ -47,10 +47,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     brokers: str | None = Field(None, description="host:port[,host:port] of a Kafka; unset starts one on this machine")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="`PLAINTEXT` (the default), `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="`PLAIN` (the default), `SCRAM-SHA-256` or `SCRAM-SHA-512`"
+    )
+    sasl_username: str | None = Field(None, description="the user, with SASL")
+    sasl_password: SecretStr | None = Field(None, description="the password, with SASL")
     ssl_cafile: Path | None = Field(None, description="PEM of the authority that vouches for Kafka's certificate")
     ssl_certfile: Path | None = Field(None, description="PEM of the certificate that this client shows")
     ssl_keyfile: Path | None = Field(None, description="PEM of its key, if it is not in the same file")

@@ -32,7 +32,8 @@ HEAVY = (
 )  # fmt: skip
 OWNED = {
     "aiokafka": [
-        f"streamer/brokers/kafka/{name}.py" for name in ("broker", "client", "consumer", "diagnosis", "producers")
+        f"streamer/brokers/kafka/{name}.py"
+        for name in ("broker", "client", "consumer", "diagnosis", "producers", "rights")
     ],
     "faust": ["streamer/runtime/faust_host/app.py"],
 }

@@ -20,6 +20,7 @@ from streamer.event_time import Clock
 from streamer.payloads import AuditEntry
 from streamer.recordings.recording import SUFFIX, Recording, forget_sessions
 from streamer.runtime.audit_trail import AUDIT, write
+from streamer.topology.rights import changelog, forgetting_rights
 from streamer.topology.topology import Topology
 
 OPERATORS_NEED_MS = 1000
@@ -72,15 +73,17 @@ class Forgotten:
 
 def changelogs(topology: Topology) -> list[str]:
     """The topics in which hosts keep the state of sessions."""
-    return [f"{topology.app}-{o.name}-state-changelog" for o in topology.operators.values() if o.host == "faust"]
+    return [changelog(topology, spec) for spec in topology.operators.values() if spec.host == "faust"]
 
 
 async def find(broker: KafkaBroker, topology: Topology, who: str, recordings: Collection[Path] = ()) -> Found:
     """Find the sessions of a user's or a session's id, and all that Kafka holds of them.
 
     Raises:
-        StreamerError: nobody answers, this user may not read, or a recording can't be read.
+        ConfigurationError: a right is missing that looking or erasing needs; nothing has been erased.
+        StreamerError: nobody answers, or a recording can't be read.
     """
+    await broker.require_rights(forgetting_rights(topology))
     recorded = {s for path in recordings for s in _recorded(path, topology, who)}
     return await _find_holdings(broker, topology, recorded, who)
 

@@ -52,13 +52,20 @@ class TopicRetention:
         return None if any(term < 0 for term in self.terms.values()) else sum(self.terms.values())
 
 
+USUAL_CHECK_MS = 300_000
+"""How often a Kafka looks for what it may delete, by default."""
+
+
 async def read_retention(broker: KafkaBroker, topics: Sequence[str]) -> dict[str, TopicRetention]:
     """How long Kafka keeps the records of topics; where brokers differ, the slowest one counts.
 
     Raises:
         StreamerError: this user may not ask, or nobody answers.
     """
-    check_ms = max(int(found[_CHECK]) for found in (await broker.broker_settings([_CHECK])).values())
+    try:
+        check_ms = max(int(found[_CHECK]) for found in (await broker.broker_settings([_CHECK])).values())
+    except StreamerError:  # a user may do without the right to ask for brokers' settings
+        check_ms = USUAL_CHECK_MS
     asked = [*(name for name in RECOMMENDED if name != _CHECK), COMPACTION_LAG, "cleanup.policy", _REMOTE]
     return {
         topic: TopicRetention(

@@ -15,6 +15,7 @@ from streamer.operator import Context
 from streamer.runtime.audit_trail import AUDIT, write_start_entries
 from streamer.runtime.runner import Runner
 from streamer.settings import Settings
+from streamer.topology.rights import needed_rights
 from streamer.topology.topology import OperatorSpec, Topology
 
 DRAIN_S = 5.0
@@ -105,7 +106,10 @@ class Pipeline:
         Raises:
             StreamerError: what is missing, and what to do.
         """
+        rights = needed_rights(self.topology, self.names)
+        await self._broker.require_rights(rights)
         await self._broker.ensure_topics(self.topology.topic_specs())
+        await self._broker.require_rights(rights)  # on the topics that were created
         hosts = (*self.runners, *self.hosts)
         opened = await asyncio.gather(*(host.open() for host in hosts), return_exceptions=True)
         failures = [error for error in opened if error is not None]

@@ -20,6 +20,7 @@ from streamer.broker import (
     Consumer,
     PartitionsChanged,
     Producer,
+    Right,
     TopicPartition,
     TopicSpec,
     TransactionalProducer,
@@ -36,6 +37,7 @@ from streamer.brokers.kafka.options import (
     topic_differences,
 )
 from streamer.brokers.kafka.producers import FENCED, KafkaProducer, KafkaTransactions
+from streamer.brokers.kafka.rights import missing_rights
 from streamer.brokers.protocol_errors import missing_topics, topics_differ
 from streamer.brokers.rebalance import RebalanceCallbacks
 from streamer.errors import (
@@ -103,12 +105,28 @@ class KafkaBroker:
         if missing:
             await self._create(missing)
             existing = await self._topics(until=frozenset(spec.name for spec in topics))
-            await self.committed("nobody", TopicPartition(missing[0].name, 0))  # so that a new Kafka sets up its groups
+            with suppress(ConfigurationError):  # a user that may not ask for the group has a Kafka that isn't new
+                await self.committed("nobody", TopicPartition(missing[0].name, 0))  # a new Kafka sets up its groups
         configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
         differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
         if differences:
             way_out = "; move the topics aside or make the topology say the same: keys would move"
             raise topics_differ(differences, f"at {self.address}", way_out)
+
+    async def require_rights(self, rights: Sequence[Right]) -> None:
+        """Check rights, see the protocol."""
+        node = await self._request(_any_node)
+
+        async def send(request: Any) -> Any:
+            return await self._request(lambda admin: admin._client.send(node, request))  # noqa: SLF001 - no public way
+
+        if lacking := await missing_rights(rights, send):
+            raise self._lacking(lacking)
+
+    def _lacking(self, rights: Sequence[Right]) -> ConfigurationError:
+        who = self._connection.get("sasl_plain_username") or "this client"
+        problems = [Problem(str(right), f"is not allowed to {who}: grant it") for right in rights]
+        return ConfigurationError(f"rights at {self.address}", problems)
 
     async def close(self) -> None:
         """Close the admin client; consumers and producers are stopped by their owners."""
@@ -226,6 +244,8 @@ class KafkaBroker:
 
         for topic, code, *message in (await self._request(send)).topic_errors:
             error = errors.for_code(code)
+            if error is errors.TopicAuthorizationFailedError:
+                raise self._lacking([Right("topic", topic, "Create")])
             if error not in (errors.NoError, errors.TopicAlreadyExistsError):  # another process may have been faster
                 raise StreamerError(f"{self.address} does not create topic {topic}: {error.__name__} {message}")
 
@@ -256,7 +276,17 @@ class KafkaBroker:
         found: dict[str, dict[str, str]] = {}
         for response in await self._request(send):
             for code, message, _, owner, entries, *_ in response.resources:
+                if code == errors.TopicAuthorizationFailedError.errno:
+                    raise self._lacking([Right("topic", owner, "DescribeConfigs")])
                 if code:
                     raise StreamerError(f"{self.address} does not describe {kind.name.lower()} {owner}: {message}")
                 found[owner] = {entry[0]: entry[1] for entry in entries}
         return found
+
+
+async def _any_node(admin: AIOKafkaAdminClient) -> int:
+    """The id of a broker that may be asked what any broker knows."""
+    node: int | None = admin._client.get_random_node()  # noqa: SLF001 - no public way
+    if node is None:
+        raise errors.NodeNotReadyError
+    return node

@@ -22,6 +22,7 @@ from streamer.broker import (
     Outgoing,
     PartitionsChanged,
     Producer,
+    Right,
     TopicPartition,
     TopicSpec,
     TransactionalProducer,
@@ -85,6 +86,9 @@ class MemoryBroker:
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create missing topics and check existing ones, see the protocol."""
         self._topics.create(topics)
+
+    async def require_rights(self, rights: Sequence[Right]) -> None:
+        """Everybody may do everything."""
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""
