@@ -7,14 +7,17 @@ use two partitioners writes one key to two partitions, each with an order of its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, cast
 
 from streamer.broker import Broker, HeldBack, Message, TopicPartition
+from streamer.errors import PayloadError, StreamerError
 from streamer.operator import Context, TableWatcher
-from streamer.payloads import Keyed, Refusal
-from streamer.records import Record
+from streamer.payloads import DeadLetter, Keyed, Refusal, decode
+from streamer.records import Origin, Record
 from streamer.runtime.decoding import to_record
+from streamer.runtime.emitting import DEAD_LETTERS
 
 REMEMBER_DELETED_MS = 300_000
 """For so long, by Kafka time, an older record from another partition doesn't bring a deleted key back."""
@@ -40,7 +43,7 @@ class Tables:
         context: Context,
         watcher: object,
     ) -> None:
-        self._payloads, self._partitions, self._context = payloads, partitions, context
+        self._broker, self._payloads, self._partitions, self._context = broker, payloads, partitions, context
         self._on_table = cast(TableWatcher, watcher).on_table if hasattr(watcher, "on_table") else None
         self._consumer = broker.consumer(list(payloads), group=None) if payloads else None
         # of each topic and key the Kafka time of the latest record, and the partitions that have one of that time
@@ -64,7 +67,34 @@ class Tables:
         messages: list[Message] = []
         while any((self._consumer.position(tp) or 0) < end for tp, end in ends.items()):
             messages += await self._consumer.poll(_BATCH, timeout_ms=200)
-        return self._take(messages)
+        return await self._not_reported_yet(self._take(messages))
+
+    async def _not_reported_yet(self, outputs: Sequence[Record[Any]]) -> Sequence[Record[Any]]:
+        """Leave out refused records that an earlier start has reported: a table is read anew at each."""
+        refused = {r.origin for r in outputs if isinstance(r.payload, Refusal)}
+        if not refused:
+            return outputs
+        try:
+            reported = await self._reported()
+        except StreamerError as error:  # a user may do without the right to read them: then they are reported again
+            self._context.log.warning("what was reported before can't be read (%s): it is reported again", error)
+            return outputs
+        return [r for r in outputs if not (isinstance(r.payload, Refusal) and r.origin in reported)]
+
+    async def _reported(self) -> set[Origin]:
+        """The places of the records in tables that dead letters tell of."""
+        consumer, found = self._broker.consumer([DEAD_LETTERS], group=None), set[Origin]()
+        try:
+            await consumer.start()
+            ends = await consumer.end_offsets()
+            while any((consumer.position(tp) or 0) < end for tp, end in ends.items()):
+                for message in await consumer.poll(_BATCH, timeout_ms=200):
+                    with suppress(PayloadError):
+                        letter = decode(message.value, DeadLetter)
+                        found.add(Origin(letter.topic, letter.partition, letter.offset))
+        finally:
+            await consumer.stop()
+        return found
 
     async def refresh(self) -> Sequence[Record[Any]]:
         """Take in new records without waiting; returns the records that the operator writes because of them."""

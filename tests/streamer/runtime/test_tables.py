@@ -12,7 +12,8 @@ from streamer.broker import Outgoing
 from streamer.brokers.memory.broker import MemoryBroker
 from streamer.event_time import ManualClock
 from streamer.operator import Context
-from streamer.payloads import Keyed, encode
+from streamer.payloads import Keyed, Refusal, encode
+from streamer.runtime.emitting import Emitter
 from streamer.runtime.tables import REMEMBER_DELETED_MS, Tables
 from streamer.settings import load_settings
 from tests.shipped import MODALITIES, TOPOLOGY
@@ -40,7 +41,7 @@ class Shelf:
         tables: dict[str, dict[str, Any]] = {name: {} for name in PAYLOADS}
         self.context = Context("x", load_settings(), self.clock, tables=tables, modalities=MODALITIES)
         self.tables = Tables(self.broker, PAYLOADS, 4, self.context, object())
-        await self.tables.load()
+        self.loaded = await self.tables.load()
 
     async def put(self, payload: Keyed | bytes | None, partition: int, topic: str = "consents") -> None:
         producer = self.broker.producer()
@@ -141,3 +142,20 @@ async def test_a_key_deleted_long_ago_takes_no_memory_and_one_deleted_lately_sta
     await shelf.put(consent("face"), 2)
     await shelf.tables.refresh()
     assert shelf.modalities() == ["face"]
+
+
+async def test_an_unreadable_record_is_one_dead_letter_and_none_again_at_the_next_start(shelf: Shelf) -> None:
+    await shelf.put(consent("face"), 0)
+    await shelf.put(b"\xc1", 1)
+    for n in range(3):
+        await shelf.start()
+        refused = [record for record in shelf.loaded if isinstance(record.payload, Refusal)]
+        assert len(refused) == (n == 0)
+        assert not shelf.modalities()  # it closes the gate at every start all the same
+        emitter = Emitter(shelf.broker.producer(), TOPOLOGY.operators["sense_text"], shelf.context)
+        await emitter.start()
+        await emitter.write(refused)
+    await shelf.put(b"\xc1", 1)
+    await shelf.start()
+    assert len([record for record in shelf.loaded if isinstance(record.payload, Refusal)]) == 1
+    assert len(shelf.broker.messages("dead_letters")) == 1
