@@ -29,7 +29,7 @@ CONSENT_SOURCE = "consent"
 CLOCKS_DIFFER_MS = 5000
 """How far a broker's clock may differ from this machine's."""
 AUDIT = "audit"
-REVOKING = ("no_consent", "minor", "switched_off")
+REVOKING = ("no_consent", "minor", "age_not_said", "switched_off")
 """The reasons of `absent` observations that revoke their modality's earlier evidence; `before_consent` says nothing
 about what was captured since."""
 HORIZON_MS = 60_000
@@ -75,7 +75,7 @@ class Verdict:
         disclosed: whether the person was informed of the sensing; if not, not even an `absent` observation is written.
     """
 
-    reason: Literal["no_consent", "before_consent", "minor", "switched_off"] | None
+    reason: Literal["no_consent", "before_consent", "minor", "age_not_said", "switched_off"] | None
     mode: Mode = "full"
     single_subject: bool = True
     disclosed: bool = True
@@ -284,6 +284,6 @@ class ConsentGate:
         if self._modality not in consent.modalities:
             return Verdict("no_consent")
         if self._modality not in MINORS_TOO and consent.minor is not False:
-            return Verdict("minor")
+            return Verdict("minor" if consent.minor else "age_not_said")
         mode: Mode = "expressions_only" if consent.expressions_only else "full"
         return Verdict(None, mode, consent.single_subject)

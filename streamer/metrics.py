@@ -23,7 +23,8 @@ Reason = Literal[
     "no_consent",  # not granted, or withdrawn
     "before_consent",  # granted, but captured before that: late, or a clock that runs behind
     "switched_off",  # the deployer's kill switch
-    "minor",  # the person is, or may be, a minor
+    "minor",  # the person is a minor
+    "age_not_said",  # nobody has said that the person is of age, which face and voice need
     "bystander",  # somebody else: another speaker, or more than one usable face
     "undecodable",  # the value is not what the topic promises
     "unknown_version",  # a higher payload major than this build reads

@@ -175,7 +175,7 @@ async def test_two_faces_are_a_bystander_unless_consent_says_otherwise(calls: li
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"modalities": ["voice"]}, "no_consent"), ({"minor": None}, "minor"), ({"minor": True}, "minor")],
+    [({"modalities": ["voice"]}, "no_consent"), ({"minor": None}, "age_not_said"), ({"minor": True}, "minor")],
 )
 async def test_a_refused_frame_is_neither_decoded_nor_encoded(
     changes: dict[str, Any], reason: str, calls: list[int]

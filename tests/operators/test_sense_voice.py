@@ -257,7 +257,7 @@ async def test_a_chunk_that_cannot_be_heard_is_refused_and_the_others_are_not(
     ("consent", "reason"),
     [
         (granted(modalities=["face", "text"]), "no_consent"),
-        (granted(minor=None), "minor"),
+        (granted(minor=None), "age_not_said"),
         (granted(minor=True), "minor"),
     ],
 )

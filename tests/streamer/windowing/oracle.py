@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-NOT_ALLOWED = ("no_consent", "minor", "switched_off")
+NOT_ALLOWED = ("no_consent", "minor", "age_not_said", "switched_off")
 REACH_HALF_LIVES = 5
 
 
