@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from streamer.cli import leaving
@@ -56,6 +57,7 @@ def build_parser(typed: Sequence[str] = ()) -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"affectstream {version('affectstream')}")
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     groups: dict[str, Any] = {"": subcommands}
     for name, line in COMMANDS.items():
@@ -75,6 +77,10 @@ def build_parser(typed: Sequence[str] = ()) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are printed to stderr as `error: ...`, without a traceback."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
+    if not typed:
+        parser = build_parser()
+        parser.print_help(sys.stderr)
+        parser.exit(EXIT_USAGE, "error: say which command\n")
     args = build_parser(typed).parse_args(typed)
     try:
         code: int = args.command(args)

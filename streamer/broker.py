@@ -51,13 +51,17 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic that the topology declares; all use LogAppendTime. None leaves the broker's default."""
+    """A topic that the topology declares; all use LogAppendTime. None leaves the broker's default.
+
+    `needs_ms` is how long its records must be kept at least, so that operators can recover by reading them again.
+    """
 
     name: str
     partitions: int
     retention_ms: int | None = None
     segment_ms: int | None = None
     compact: bool = False
+    needs_ms: int | None = None
 
 
 class Right(NamedTuple):
@@ -121,6 +125,10 @@ class Consumer(Protocol):
 
     def held_back(self) -> Mapping[TopicPartition, HeldBack]:
         """Each assigned partition where an open transaction keeps records from readers, as of the last fetch."""
+        ...
+
+    async def begin_offset(self, partition: TopicPartition) -> int:
+        """The offset of the first record that an assigned partition still has, or its end."""
         ...
 
     def position(self, partition: TopicPartition) -> int | None:

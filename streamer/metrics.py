@@ -36,6 +36,7 @@ Reason = Literal[
     "music",  # the same, of something that has a pitch: music, a tone, a siren
     "language",  # a text in a language that the model can't read
     "nothing_readable",  # a text without words or signs: blanks, numbers, links, code
+    "gone",  # recovery had to read it again, and Kafka no longer had it
     "failed",  # the operator raised, retries included
     "foreign_partition",  # the key's murmur2 partition is another one: joins break
 ]

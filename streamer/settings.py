@@ -9,6 +9,7 @@ import difflib
 import getpass
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -83,8 +84,8 @@ class Settings(BaseSettings):
         return values
 
     def worker_name(self) -> str:
-        """This worker's name in reports."""
-        return self.worker or f"{getpass.getuser()}-local"
+        """This worker's name in reports; two unnamed ones, also on one machine, don't share one."""
+        return self.worker or f"{getpass.getuser()}@{socket.gethostname()}-{os.getpid()}"
 
     def printable(self) -> dict[str, str]:
         """Every setting that was set, secrets masked."""

@@ -201,6 +201,16 @@ class Runner:
             offset = self._windowed.resume(partition, committed, end)
             if offset is not None:
                 self._consumer.seek(partition, offset)
+                self._warn_of_what_is_gone(partition, offset, await self._consumer.begin_offset(partition))
+
+    def _warn_of_what_is_gone(self, partition: TopicPartition, offset: int, begin: int) -> None:
+        """Say and count what recovery should read again and Kafka has deleted: windows may come out otherwise."""
+        if begin > offset:
+            self.context.metrics.count("gone", begin - offset)
+            self.context.log.warning(
+                "%s: %d records of %s[%d] that recovery reads again are gone: finals of that time may be missing or "
+                "differ; keep the topic longer", self._spec.name, begin - offset, partition.topic, partition.partition,
+            )  # fmt: skip
 
     async def _revoked(self, partitions: frozenset[TopicPartition]) -> None:
         self._generation += 1

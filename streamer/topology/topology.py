@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -119,7 +119,12 @@ class Topology:
 
     def topic_specs(self) -> list[TopicSpec]:
         """Every topic as the broker should have it."""
-        return [topic.spec(self.partitions) for topic in self.topics.values()]
+        windowed = [spec for spec in self.operators.values() if spec.window is not None]
+        needs = {
+            name: max(2 * spec.window.horizon for spec in windowed if spec.window and name in spec.reads)
+            for name in {name for spec in windowed for name in spec.reads}
+        }
+        return [replace(topic.spec(self.partitions), needs_ms=needs.get(name)) for name, topic in self.topics.items()]
 
     def writers(self, topic: str) -> list[str]:
         """The operators that write a topic; none for topics of the runtime and from outside."""

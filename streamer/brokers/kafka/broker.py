@@ -6,6 +6,7 @@ Tuned for latency: producers do not linger, and a fetch returns with its first b
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
@@ -35,6 +36,7 @@ from streamer.brokers.kafka.options import (
     filter_client_log,
     topic_attributes,
     topic_differences,
+    topic_warnings,
 )
 from streamer.brokers.kafka.producers import FENCED, KafkaProducer, KafkaTransactions
 from streamer.brokers.kafka.rights import missing_rights
@@ -50,6 +52,7 @@ from streamer.errors import (
 from streamer.settings import Settings
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _TRANSLATED_BY_CLIENTS = (
     errors.MessageSizeTooLargeError,
     errors.IllegalStateError,
@@ -110,8 +113,9 @@ class KafkaBroker:
         configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
         differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
         if differences:
-            way_out = "; move the topics aside or make the topology say the same: keys would move"
-            raise topics_differ(differences, f"at {self.address}", way_out)
+            raise topics_differ(differences, f"at {self.address}")
+        for warning in (w for spec in topics for w in topic_warnings(spec, configs[spec.name])):
+            log.warning("%s", warning)
 
     async def require_rights(self, rights: Sequence[Right]) -> None:
         """Check rights, see the protocol."""

@@ -119,6 +119,12 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             ends = await self._running().end_offsets([kafka_partition(p) for p in self.assignment()])
         return {TopicPartition(*tp): offset for tp, offset in ends.items()}
 
+    async def begin_offset(self, partition: TopicPartition) -> int:
+        """The offset of the first record that the partition still has."""
+        asked = kafka_partition(partition)
+        async with self._broker.answer_within(kafka_options.ANSWER_SECONDS):
+            return int((await self._running().beginning_offsets([asked]))[asked])
+
     def held_back(self) -> Mapping[TopicPartition, HeldBack]:
         """What open transactions keep from readers, as of the last fetch."""
         return held_back(self._running())

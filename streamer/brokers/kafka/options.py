@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streamer.broker import TopicSpec
+from streamer.brokers.limits import MAX_RECORD_BYTES
 from streamer.brokers.protocol_errors import partitions_differ
 from streamer.errors import ConfigurationError, Problem
 from streamer.settings import Settings
@@ -112,7 +113,7 @@ def _with_file(name: str, path: Path | None, load: Callable[[], T]) -> T:
     raise ConfigurationError("environment", [Problem(name, f"{path}: {why}")])
 
 
-COMPARED = ("message.timestamp.type", "cleanup.policy")
+COMPARED = ("message.timestamp.type", "cleanup.policy", "retention.ms", "retention.bytes", "max.message.bytes")
 """The settings in which an existing topic must match the topology."""
 COMPACTED_WITHIN_MS = 60_000
 """How soon Kafka deletes replaced records of a compacted topic; by default it may keep deleted values for ever."""
@@ -131,11 +132,27 @@ def topic_attributes(spec: TopicSpec) -> dict[str, str]:
 
 
 def topic_differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
-    """How an existing topic differs from its spec, one line for each difference."""
+    """How an existing topic differs from what is needed of it, and what to do: one line for each difference."""
     found = partitions_differ(spec, partitions)
-    if config["message.timestamp.type"] != "LogAppendTime":
-        found.append(f"{spec.name} has message.timestamp.type={config['message.timestamp.type']}, not LogAppendTime")
-    if ("compact" in config["cleanup.policy"]) != spec.compact:
-        wanted = topic_attributes(spec)["cleanup.policy"]
-        found.append(f"{spec.name} has cleanup.policy={config['cleanup.policy']}, not {wanted}")
+    found = [f"{line}: move it aside, or make the topology say the same" for line in found]
+    wanted, least_ms = topic_attributes(spec), spec.needs_ms or 0
+    alter = {
+        name: wanted[name] for name in ("message.timestamp.type", "cleanup.policy") if config[name] != wanted[name]
+    }
+    if 0 <= int(config["retention.ms"]) < least_ms and not spec.compact:
+        alter["retention.ms"] = wanted["retention.ms"]
+    if int(config["max.message.bytes"]) < MAX_RECORD_BYTES:
+        alter["max.message.bytes"] = str(MAX_RECORD_BYTES)
+    return [*found, *(f"{spec.name} has {name}={config[name]}: alter it to {value}" for name, value in alter.items())]
+
+
+def topic_warnings(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
+    """What an existing topic keeps for a shorter time than the topology says, though nothing needs it longer."""
+    found = []
+    kept_ms, bytes_kept = int(config["retention.ms"]), int(config["retention.bytes"])
+    if spec.retention_ms is not None and 0 <= kept_ms < spec.retention_ms:
+        found.append(f"{spec.name} has retention.ms={kept_ms}; the topology says {spec.retention_ms}")
+    if bytes_kept >= 0 and spec.needs_ms is not None:
+        lost = "at a high rate recovery can't read again what it needs: set it to -1"
+        found.append(f"{spec.name} has retention.bytes={bytes_kept}: {lost}")
     return found

@@ -177,6 +177,9 @@ class _MemoryConsumer(_MemoryClient):
         now_ms = self._stored.now_ms()
         return {p: self._stored.logs[p].last_stable_offset(now_ms) for p in self.assignment()}
 
+    async def begin_offset(self, partition: TopicPartition) -> int:
+        return self._stored.logs[partition].start
+
     def held_back(self) -> Mapping[TopicPartition, HeldBack]:
         found = {p: self._stored.logs[p].held_back() for p in self.assignment()}
         return {p: held for p, held in found.items() if held.records}

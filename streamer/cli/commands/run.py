@@ -41,6 +41,7 @@ async def _run_and_leave(topology: Topology, settings: Settings, only: list[str]
 
 
 async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
+    print_status(f"topology {topology.source}, app {topology.app}; worker {settings.worker_name()}")
     for name, value in settings.printable().items():
         print_status(f"STREAMER_{name.upper()}={value}")
     async with open_kafka(settings, start_local=True) as broker:

@@ -12,7 +12,7 @@ import msgspec
 from streamer.cli.arguments import add_topology
 from streamer.cli.terminal import on_stop_signals, open_kafka, read_settings, to_json
 from streamer.errors import ConfigurationError, PayloadError, Problem
-from streamer.payloads import SCHEMA_HEADER, Keyed, decode
+from streamer.payloads import SCHEMA_HEADER, TICK_HEADER, Keyed, decode
 from streamer.settings import Settings
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
@@ -54,14 +54,13 @@ async def _tail(
         printed = 0
         while not stopped.is_set() and (limit is None or printed < limit):
             for message in await consumer.poll(POLL_BATCH, timeout_ms=200):
-                schema = dict(message.headers).get(SCHEMA_HEADER)
+                headers = dict(message.headers)
                 location = f"{message.topic}[{message.partition}]@{message.offset}"
-                if not schema:
+                if TICK_HEADER in headers:
                     continue
                 try:
-                    payload = decode(
-                        message.value, topology.topics[message.topic].type, schema.decode(errors="replace")
-                    )
+                    schema = headers.get(SCHEMA_HEADER, b"").decode(errors="replace") or None
+                    payload = decode(message.value, topology.topics[message.topic].type, schema)
                     line = to_json(payload) if as_json else f"{location} {summary(payload)}"
                 except PayloadError as error:
                     line = f"{location} {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing
@@ -18,7 +19,7 @@ from pydantic import SecretStr
 from streamer.broker import Committed, Outgoing, TopicPartition, TopicSpec
 from streamer.brokers.embedded.local_kafka import LocalKafka, local_kafka
 from streamer.brokers.kafka.broker import KafkaBroker
-from streamer.brokers.kafka.options import CONNECT_SECONDS
+from streamer.brokers.kafka.options import CONNECT_SECONDS, topic_attributes
 from streamer.errors import BrokerUnreachableError, ConfigurationError, FencedError, TopicMismatchError
 from streamer.event_time import SystemClock
 from streamer.settings import Settings, load_settings
@@ -121,6 +122,37 @@ async def test_a_topic_with_the_producers_timestamps_is_refused(
             await real.ensure_topics([TopicSpec(unique, 2)])
     with pytest.raises(TopicMismatchError, match=f"{unique} has message.timestamp.type=CreateTime"):
         await real.ensure_topics([TopicSpec(unique, 2)])
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"retention.ms": "30000"}, "has retention.ms=30000: alter it to 600000"),
+        ({"max.message.bytes": "1000"}, "has max.message.bytes=1000: alter it to 1048576"),
+        ({"cleanup.policy": "compact,delete"}, "has cleanup.policy=compact,delete: alter it to delete"),
+        ({"message.timestamp.type": "CreateTime"}, "has message.timestamp.type=CreateTime: alter it to LogAppendTime"),
+    ],
+)
+async def test_a_topic_that_cannot_do_what_is_needed_is_refused_with_what_to_alter(
+    real: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch, made: dict[str, str], says: str
+) -> None:
+    spec = TopicSpec(unique, 2, retention_ms=600_000, needs_ms=120_000)
+    with monkeypatch.context() as somebody_else:
+        attributes = topic_attributes(spec) | made
+        somebody_else.setattr("streamer.brokers.kafka.broker.topic_attributes", lambda _: attributes)
+        with pytest.raises(TopicMismatchError, match=f"{unique} {re.escape(says)}"):
+            await real.ensure_topics([spec])
+
+
+@pytest.mark.kafka
+async def test_a_topic_that_is_kept_for_a_shorter_time_than_said_is_warned_of(
+    real: KafkaBroker, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await real.ensure_topics([TopicSpec(unique, 1, retention_ms=300_000, needs_ms=120_000)])
+    assert "retention" not in caplog.text
+    await real.ensure_topics([TopicSpec(unique, 1, retention_ms=600_000, needs_ms=120_000)])
+    assert f"{unique} has retention.ms=300000; the topology says 600000" in caplog.text
 
 
 @pytest.mark.kafka

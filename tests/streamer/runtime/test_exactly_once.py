@@ -81,6 +81,27 @@ async def test_a_crash_at_any_moment_loses_no_final_and_repeats_none(
     assert finals(world) == await undisturbed(tmp_path)
 
 
+async def test_what_recovery_reads_again_and_is_gone_is_said_and_counted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = await world.start("sum_counts")
+    for ms in range(0, 3000, 100):
+        await count(world, ms)
+        await settle(pipeline)
+    await pipeline.runners[0]._commit()  # noqa: SLF001 - as it does each second
+    await pipeline.runners[0].flush()
+    await _die(pipeline.runners[0])
+    logs = world.broker._topics.logs  # noqa: SLF001 - retention deletes whole batches, which would take long here
+    (log,) = [log for tp, log in logs.items() if tp.topic == "counts" and log.messages]
+    log.start = log.offsets[10]
+    del log.messages[:10], log.offsets[:10], log.arrivals[:10]
+    again = await world.start("sum_counts")
+    await settle(again)
+    assert again.runners[0].context.metrics.totals["gone"] == log.start
+    assert f"sum_counts: {log.start} records of counts[" in caplog.text
+    assert "that recovery reads again are gone" in caplog.text
+
+
 async def _die(runner: Runner) -> None:
     """End a runner as SIGKILL would: nothing is flushed, nothing committed."""
     await runner.stop()
