@@ -81,6 +81,7 @@ class Consent(SessionKeyed, frozen=True, kw_only=True):
     """
 
     FAILS_CLOSED = True
+    MAY_NAME_OTHERS = True
     UNSET_IF_ZERO = ("disclosure_version", "disclosed_at_ms")
 
     user_id: str

@@ -29,6 +29,7 @@ Reason = Literal[
     "undecodable",  # the value is not what the topic promises
     "unknown_version",  # a higher payload major than this build reads
     "too_large",  # more items or bytes than can be kept and ranked
+    "unknown_modality",  # a consent grants one that this topology does not declare: left aside
     "unknown_item",  # a candidate that the catalogue does not know
     "no_face",  # none was found in the picture
     "no_speech",  # none was found in the sound

@@ -44,12 +44,14 @@ class Modality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("reliability means nothing without evidence: leave it out, or say evidence: true")
 
 
-def check_declared(payload: Keyed, modalities: Mapping[str, Modality]) -> None:
-    """Refuse a payload that names a modality which the topology doesn't declare.
+def check_declared(payload: Keyed, modalities: Mapping[str, Modality]) -> int:
+    """How many modalities a payload names that the topology doesn't declare, and that may be left aside.
 
     Raises:
-        PayloadError: `undecodable`; the name is not quoted.
+        PayloadError: `undecodable`; it names one, and must not. The name is not quoted.
     """
-    if any(name not in modalities for name in payload.modality_names()):
+    unknown = sum(name not in modalities for name in payload.modality_names())
+    if unknown and not payload.MAY_NAME_OTHERS:
         what = f"{type(payload).__name__} names a modality that the topology does not declare"
         raise PayloadError("undecodable", what)
+    return unknown

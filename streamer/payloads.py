@@ -38,6 +38,8 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether, in a table, a record that can't be read removes the key's previous one."""
     COUNTS_WITHOUT_CLOCK: ClassVar[bool] = False
     """Whether a record whose event time can't be right counts all the same, from its Kafka time on."""
+    MAY_NAME_OTHERS: ClassVar[bool] = False
+    """Whether it may name modalities that this topology doesn't declare: they are left aside, counted."""
     LONGEST_RETENTION_MS: ClassVar[int | None] = None
     MEDIA: ClassVar[bool] = False
     """Whether it is what a person showed, said or wrote: recorded only on request, and with consent."""
@@ -199,7 +201,7 @@ def decode(value: bytes | None, payload: type[T], schema: str | None = None) -> 
         decoded: T = _decoder(payload).decode(value)
         _refuse_unencodable(decoded, payload.__name__)
     except msgspec.MsgspecError as error:
-        if (without := _without_empty_choices(value, payload)) is not None:
+        if (without := _without_empty_choices(value, payload) or _without_nulls(value, payload)) is not None:
             return decode(without, payload)
         what = _foreign_format(value) or f"{_without_values(str(error))}{_allowed(str(error), payload)}"
         raise PayloadError("undecodable", f"{payload.__name__}: {what}") from None
@@ -219,6 +221,32 @@ def _without_empty_choices(value: bytes, payload: type[msgspec.Struct]) -> bytes
     optional = [f.name for f in msgspec.structs.fields(payload) if f.default is None]
     unset = [name for name in optional if isinstance(fields, dict) and fields.get(name) == ""]
     return msgspec.msgpack.encode({k: v for k, v in fields.items() if k not in unset}) if unset else None
+
+
+def _without_nulls(value: bytes, payload: type[msgspec.Struct]) -> bytes | None:
+    """A map without nulls in fields that have a default, as Java's serializers write them; None without any."""
+    try:
+        fields = msgspec.msgpack.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    stripped = _stripped(fields, payload)
+    return msgspec.msgpack.encode(stripped) if stripped != fields else None
+
+
+def _stripped(fields: Any, kind: Any) -> Any:
+    """Fields without the nulls that stand for a default, in the structs within too."""
+    if isinstance(fields, list):
+        inner = next((part for part in get_args(kind)), None)
+        return [_stripped(one, inner) for one in fields]
+    structs = [t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, msgspec.Struct)]
+    if not isinstance(fields, dict) or not structs:
+        return fields
+    known = {field.encode_name: field for field in msgspec.structs.fields(structs[0])}
+    return {
+        name: _stripped(value, known[name].type) if name in known else value
+        for name, value in fields.items()
+        if value is not None or name not in known or known[name].required
+    }
 
 
 def headers_for(payload: Keyed, traceparent: str | None = None) -> tuple[tuple[str, bytes], ...]:

@@ -69,7 +69,12 @@ def to_record(
     schema = headers.get(SCHEMA_HEADER, b"").decode(errors="replace") or None
     try:
         payload = decode(message.value, payloads[message.topic], schema)
-        check_declared(payload, context.modalities)
+        if others := check_declared(payload, context.modalities):
+            context.metrics.count("unknown_modality", others)
+            if context.metrics.totals["unknown_modality"] == others:
+                context.log.warning(
+                    "%s: a record names a modality that this topology does not declare: it is left aside", message.topic
+                )
         payload = _timed(payload, message, max_skew_ms, context)
         if isinstance(payload, SessionKeyed):
             _check_key(payload, message, partitions, context)

@@ -117,15 +117,17 @@ async def test_without_consent_to_it_a_pulse_is_not_read(load: Load) -> None:
     await life.pipeline.stop()
 
 
-async def test_consent_to_what_nobody_declared_is_refused_and_grants_nothing(load: Load) -> None:
+async def test_consent_to_what_nobody_declared_grants_nothing_and_the_rest_of_it_counts(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
     life = Life(load())
     await life.pipeline.open()
     await life.put("consents", consent(START_MS - 1000, "pulse", "smell"))
     await life.samples(2)
-    refused = life.read("dead_letters", DeadLetter)
-    assert {(r.topic, r.reason) for r in refused} == {("consents", "undecodable")}
-    assert all("does not declare" in r.detail and "smell" not in r.detail for r in refused)
-    assert all(o.absent for o in life.read("observations", Observation))
+    assert life.read("dead_letters", DeadLetter) == []
+    assert "names a modality that this topology does not declare: it is left aside" in caplog.text
+    assert "smell" not in caplog.text
+    assert not all(o.absent for o in life.read("observations", Observation))
     await life.pipeline.stop()
 
 

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from operators.consent import ConsentGate
-from operators.payloads import CandidateList, ChatMessage, Consent, Control, Interaction, Item
+from operators.payloads import AudioChunk, CandidateList, ChatMessage, Consent, Control, Interaction, Item, VideoFrame
 from streamer.errors import PayloadError
 from streamer.event_time import ManualClock
 from streamer.operator import Context
@@ -21,6 +21,8 @@ SESSION = {"session_id": "s", "event_time_ms": AT, "user_id": "u"}
 CONSENT = {**SESSION, "modalities": ["text"], "minor": False}
 CHAT = {"session_id": "s", "event_time_ms": AT, "message_id": "m", "speaker": "user", "text": "hi"}
 LIST = {**SESSION, "request_id": "r", "items": []}
+FRAME = {"session_id": "s", "event_time_ms": AT, "source_id": "c", "width": 2, "height": 2, "data": b"x"}
+CHUNK = {"session_id": "s", "event_time_ms": AT, "source_id": "m", "data": b"xx"}
 RATING = {**SESSION, "interaction_id": "i", "item_id": "a", "kind": "rating"}
 CONTROL = {"event_time_ms": AT, "app": "affect"}
 
@@ -98,3 +100,38 @@ def test_a_mood_of_another_scale_is_refused(mood: tuple[float, float]) -> None:
 def test_an_emotions_name_is_read_in_any_case(name: str) -> None:
     fields = {"item_id": "a", "event_time_ms": AT, "text": "t", "mood": {"valence": -1, "arousal": 1, "emotion": name}}
     assert read(Item, fields).mood.emotion == "sadness"
+
+
+@pytest.mark.parametrize(
+    ("payload", "fields", "nulls"),
+    [
+        (Consent, CONSENT, ["expressions_only", "affect_ranking", "single_subject", "disclosure_version"]),
+        (ChatMessage, CHAT, ["language"]),
+        (Control, CONTROL, ["ranking_off", "sensing_off", "policy", "goal", "cap"]),
+        (CandidateList, LIST, ["category", "expires_ms", "primary_item_id"]),
+        (VideoFrame, FRAME, ["seq", "format", "rotation", "mirrored"]),
+        (AudioChunk, CHUNK, ["seq", "format", "sample_rate_hz", "channels"]),
+    ],
+)
+def test_null_where_there_is_a_default_is_that_default(
+    payload: type[Keyed], fields: dict[str, Any], nulls: list[str]
+) -> None:
+    plain = {name: value for name, value in fields.items() if name not in nulls}
+    assert read(payload, plain | dict.fromkeys(nulls)) == read(payload, plain)
+
+
+def test_null_within_an_item_of_a_list_is_its_default_too() -> None:
+    listed = {**LIST, "items": [{"item_id": "a", "score": 1.0, "pinned_rank": None, "provenance": None}]}
+    assert read(CandidateList, listed) == read(CandidateList, {**LIST, "items": [{"item_id": "a", "score": 1.0}]})
+
+
+@pytest.mark.parametrize(("field", "payload", "fields"), [("user_id", Consent, CONSENT), ("text", ChatMessage, CHAT)])
+def test_null_where_a_value_is_due_is_refused_by_name(field: str, payload: type[Keyed], fields: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError, match=field):
+        read(payload, {**fields, field: None})
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", "false"])
+def test_what_is_no_truth_value_is_refused_by_name(value: object) -> None:
+    with pytest.raises(PayloadError, match="minor"):
+        read(Consent, {**CONSENT, "minor": value})

@@ -125,3 +125,15 @@ def test_a_wrong_choice_is_told_what_is_allowed_and_not_quoted() -> None:
 def test_null_headers_are_empty_ones() -> None:
     headers: Any = (("schema", None), ("traceparent", None), ("other", None))
     assert isinstance(read(ChatMessage, msgpack.packb(CHAT), headers).payload, ChatMessage)
+
+
+def test_a_modality_that_is_not_declared_is_left_aside_with_a_word_and_the_rest_of_the_consent_counts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    value = msgpack.packb({**CONSENT, "modalities": ["text", "gaze", "face"]})
+    context = Context("x", load_settings(), modalities=MODALITIES)
+    for _ in range(2):
+        answer = to_record(Message("t", 0, 0, NOW_MS, b"s", value), {"t": Consent}, 1, context)
+        assert answer.payload.modalities == ["text", "gaze", "face"]
+    assert context.metrics.totals["unknown_modality"] == 2
+    assert caplog.text.count("names a modality that this topology does not declare: it is left aside") == 1
