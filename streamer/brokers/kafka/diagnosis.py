@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.errors import BrokerUnreachableError, ConfigurationError, Problem, StreamerError
@@ -53,9 +53,11 @@ async def _try(host: str, port: int, options: Mapping[str, Any], seconds: float)
         await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo(host, port), seconds)
     except (socket.gaierror, TimeoutError):
         return _unreachable(at, f"the name {host} is not known here", "correct STREAMER_BROKERS")
-    connection = None
+    connection = AIOKafkaConnection(host, port, request_timeout_ms=int(seconds * 1000), **chosen)
+    connected = False
     try:
-        connection = await create_conn(host, port, request_timeout_ms=int(seconds * 1000), **chosen)
+        await connection.connect()
+        connected = True
         await asyncio.wait_for(connection.send(MetadataRequest([])), seconds)
     except ssl.SSLCertVerificationError as error:
         return _vouching(at, error)
@@ -74,10 +76,9 @@ async def _try(host: str, port: int, options: Mapping[str, Any], seconds: float)
     except TimeoutError:
         return _unreachable(at, f"no answer of a Kafka within {seconds:g} s", "correct STREAMER_BROKERS")
     except (errors.KafkaError, OSError) as error:
-        return _closed(at, protocol, error, connected=connection is not None)
+        return _closed(at, protocol, error, connected=connected)
     finally:
-        if connection is not None:
-            connection.close()
+        connection.close()
     what = "it answers, but the brokers that it names don't: its advertised.listeners must be reachable from here"
     return _unreachable(at, what, "correct them there")
 

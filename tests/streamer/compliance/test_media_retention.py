@@ -65,9 +65,13 @@ async def test_where_the_settings_cannot_be_read_that_is_said(
     async def refused(*_: object) -> None:
         raise StreamerError("not allowed to describe the cluster")
 
-    monkeypatch.setattr(KafkaBroker, "broker_settings", refused)
     broker = KafkaBroker(load_settings(), kafka.address)
-    (line,) = await media_retention_lines(broker, load_topology("topology.yaml"))
+    topology = load_topology("topology.yaml")
+    monkeypatch.setattr(KafkaBroker, "broker_settings", refused)
+    lines = await media_retention_lines(broker, topology)
+    assert all("log.retention.check.interval.ms=300000" in line for line in lines), "Kafka's default is taken"
+    monkeypatch.setattr(KafkaBroker, "topic_settings", refused)
+    (line,) = await media_retention_lines(broker, topology)
     assert line == "warning: how long raw media is really kept can't be read: not allowed to describe the cluster"
 
 
