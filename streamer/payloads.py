@@ -47,7 +47,7 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     UNSET_IF_ZERO: ClassVar[tuple[str, ...]] = ()
     """Optional fields whose zero value (0, "", no bytes) means not set, as clients of proto3 and Go send it."""
 
-    event_time_ms: int
+    event_time_ms: int  # Unix ms, UTC: when it happened
 
     def __post_init__(self) -> None:
         for name in self.UNSET_IF_ZERO:
@@ -78,7 +78,7 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
 class SessionKeyed(Keyed, frozen=True, kw_only=True):
     """A payload whose record key is its session."""
 
-    session_id: str
+    session_id: str  # the record key
 
 
 class Media(SessionKeyed, frozen=True, kw_only=True):
@@ -100,14 +100,14 @@ class Media(SessionKeyed, frozen=True, kw_only=True):
 class DeadLetter(Keyed, frozen=True, kw_only=True):
     """A record an operator could not use: where it lies and why; never its payload, never media."""
 
-    operator: str
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None = None
-    kafka_ms: int
-    reason: str
-    detail: str
+    operator: str  # who could not use it
+    topic: str  # where it lies
+    partition: int  # where it lies
+    offset: int  # where it lies
+    key: bytes | None = None  # its record key
+    kafka_ms: int  # its Kafka time
+    reason: str  # a stable code
+    detail: str  # what is wrong and what to do; never what it held
 
 
 class LateRecord(DeadLetter, frozen=True, kw_only=True):
@@ -122,26 +122,26 @@ class WorkerReport(Keyed, frozen=True, kw_only=True):
     times run ahead of Kafka's (behind: negative), see `ClockOffsets`.
     """
 
-    worker: str
-    operator: str
-    partitions: list[int]
-    lag: int
-    counts: dict[str, int]
-    latency_ms: dict[str, dict[str, float]]
-    models: dict[str, str]
-    backend: str
-    reasons_against: dict[str, list[str]]
-    resident_bytes: int = 0
-    held_back: int = 0
-    clock_offsets_ms: dict[str, int] = {}
+    worker: str  # its name, and the record key
+    operator: str  # which of its operators
+    partitions: list[int]  # that it owns
+    lag: int  # records that may be read and were not yet
+    counts: dict[str, int]  # of the last second, by reason
+    latency_ms: dict[str, dict[str, float]]  # histograms of the last second, by stage: count, p50, p95, p99, max
+    models: dict[str, str]  # name to version
+    backend: str  # what runs the models
+    reasons_against: dict[str, list[str]]  # why other backends do not
+    resident_bytes: int = 0  # memory of its process
+    held_back: int = 0  # records behind somebody's open transaction
+    clock_offsets_ms: dict[str, int] = {}  # session to how far its clock runs ahead, in ms, where it is steadily off
 
 
 class AuditEntry(Keyed, frozen=True, kw_only=True):
     """A decision about sensing or ranking: settings, consents, refusals, versions, overrides; no affect values."""
 
-    kind: Literal["settings", "consent", "refusal", "model", "policy", "override"]
-    subject: str
-    detail: dict[str, str]
+    kind: Literal["settings", "consent", "refusal", "model", "policy", "override"]  # what was decided about
+    subject: str  # a session, an operator or the app: the record key
+    detail: dict[str, str]  # what, by name; never an affect value
 
 
 class Tick(Keyed, frozen=True, kw_only=True):

@@ -1,15 +1,18 @@
 """A topology's wire contract as an AsyncAPI 3 document, for teams in other languages.
 
 The JSON Schemas come from the payload structs themselves (msgspec), brought to JSON Schema draft 07, which AsyncAPI's
-own schema object extends. Values travel as MessagePack maps: `bytes` fields are MessagePack `bin`, not base64 text.
+own schema object extends; what a field means is the comment beside it in the code. Values travel as MessagePack maps:
+`bytes` fields are MessagePack `bin`, not base64 text.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,6 +22,7 @@ from streamer.topology.topology import Topic, Topology
 CONTENT_TYPE = "application/msgpack"
 CONTRACT_VERSION = "1.0.0"
 _BINDING_VERSION = "0.5.0"
+_FIELD = re.compile(r"^    (\w+): (?!ClassVar)[^#\n]+  # (.+)$", re.MULTILINE)
 _TRACEPARENT = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 _DESCRIPTION = """\
 Topics of a Kafka on which affect is sensed and items are re-ranked. Every value is a MessagePack map with named fields;
@@ -107,7 +111,48 @@ def _schemas(topology: Topology) -> dict[str, Any]:
     kinds = {topic.payload: topic.type for topic in topology.topics.values()}
     _, schemas = msgspec.json.schema_components(list(kinds.values()), ref_template="#/components/schemas/{name}")
     names = sorted(topology.modalities)
-    return {name: _draft_07(schema, names) for name, schema in sorted(schemas.items())}
+    structs = {kind.__name__: kind for kind in _structs(kinds.values())}
+    return {name: _described(_draft_07(schema, names), structs[name]) for name, schema in sorted(schemas.items())}
+
+
+def _structs(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
+    """The structs among types, and those within them."""
+    found: set[type[msgspec.Struct]] = set()
+    todo = list(kinds)
+    while todo:
+        kind = todo.pop()
+        todo += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in found:
+            found.add(kind)
+            todo += [field.type for field in msgspec.structs.fields(kind)]
+    return found
+
+
+def _described(schema: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """A struct's schema with what each field means. What a field refers to keeps its own description beside."""
+    meanings, unset = field_meanings(struct), getattr(struct, "UNSET_IF_ZERO", ())
+    for name, field in schema["properties"].items():
+        told = any(zero in meanings[name] for zero in ('""', "0", "empty"))
+        meaning = meanings[name] + ("; its zero value means not set" if name in unset and not told else "")
+        if "$ref" in field:  # draft 07 ignores what stands beside a reference
+            schema["properties"][name] = {"allOf": [field], "description": meaning}
+        else:
+            field["description"] = f"{meaning} ({field['description']})" if "description" in field else meaning
+    return schema
+
+
+def field_meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Each field of a struct to the comment that stands beside it in the code.
+
+    Raises:
+        KeyError: a field has none.
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(struct.__mro__):
+        if kind not in (object, msgspec.Struct):
+            with suppress(OSError, TypeError):  # of a base that is not written in Python
+                found |= dict(_FIELD.findall(inspect.getsource(kind)))
+    return {field.name: found[field.name] for field in msgspec.structs.fields(struct)}
 
 
 def _draft_07(schema: Any, modalities: Sequence[str]) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from streamer.__main__ import main
-from streamer.topology.asyncapi import asyncapi, asyncapi_json
+from streamer.topology.asyncapi import asyncapi, asyncapi_json, field_meanings
 from streamer.topology.mermaid import mermaid
 from streamer.topology.reading import load_topology
 from streamer.topology.topology import Topology
@@ -143,6 +143,21 @@ def test_the_examples_are_what_the_schemas_say(example: msgspec.Struct, document
     assert fits(decoded, schema, document)
     for name in schema["required"]:
         assert not fits({k: v for k, v in decoded.items() if k != name}, schema, document)
+
+
+def test_every_field_says_what_it_means(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        for field, kind in schema["properties"].items():
+            assert len(kind["description"]) > 3, f"{name}.{field}: say it in a comment beside the field"
+
+
+def test_a_field_without_a_comment_is_noticed() -> None:
+    class Silent(msgspec.Struct):
+        said: int  # how often
+        unsaid: int
+
+    with pytest.raises(KeyError, match="unsaid"):
+        field_meanings(Silent)
 
 
 def test_the_document_is_the_same_each_time(topology: Topology) -> None:
