@@ -62,6 +62,7 @@ class Context:
     audits: bool = False
     modalities: Mapping[str, Modality] = field(default_factory=dict)
     reported_elsewhere: frozenset[str] = frozenset()
+    warned: set[str] = field(default_factory=set)
 
     def table(self, name: str) -> Mapping[str, Any]:
         """A declared table, live: key to its latest payload.

@@ -140,10 +140,12 @@ def _check_key(payload: SessionKeyed, message: Message, partitions: int, context
         raise PayloadError("undecodable", "the record key is not the session_id")
     if message.partition != partition_for(message.key, partitions):
         context.metrics.count("foreign_partition")
-        if context.metrics.totals["foreign_partition"] == 1:
+        if message.topic not in context.warned:
+            context.warned.add(message.topic)
             context.log.warning(
-                "%s: a record's partition is not murmur2 of its key: joins break; set its producer's partitioner "
-                "(librdkafka: partitioner=murmur2_random)", message.topic,
+                "%s: a record's partition is not murmur2 of its key: where two workers run, a list finds no affect; "
+                "set its producer's partitioner (librdkafka and its bindings: partitioner=murmur2_random; sarama: a custom "
+                "one by murmur2; Java, kafka-python, aiokafka, franz-go and kafkajs have it by default)", message.topic,
             )  # fmt: skip
 
 

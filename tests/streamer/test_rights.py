@@ -175,6 +175,25 @@ async def test_forget_asks_for_its_rights_first_and_erases_nothing_without(secur
     assert (code, "there is nothing to forget" in said) == (0, True), said
 
 
+async def judged(secured: SecuredKafka) -> tuple[int, str]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamer", "check", "--kafka", env=environment(secured), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await child.communicate()
+    return child.returncode or 0, said.decode()
+
+
+async def test_check_judges_a_kafka_without_running(secured: SecuredKafka, acls: Acls) -> None:
+    acls.allow(NEEDED)
+    code, said = await judged(secured)
+    assert (code, f"reached by SASL_PLAINTEXT; all {len(NEEDED)} rights are there" in said) == (0, True), said
+    assert f"{len(TOPOLOGY.topics)} of {len(TOPOLOGY.topics)} topics are there" in said
+    assert "video_frames: raw media stays on Kafka's disks" in said
+    acls.allow(without(FIVE[1]))
+    code, said = await judged(secured)
+    assert (code, f"wrong: {FIVE[1]}: is not allowed to affect: grant it" in said) == (78, True), said
+
+
 @pytest.mark.parametrize("after_s", [0.6, 1.2, 2.5])
 async def test_a_stop_signal_before_it_is_ready_ends_it(secured: SecuredKafka, acls: Acls, after_s: float) -> None:
     acls.allow(NEEDED)

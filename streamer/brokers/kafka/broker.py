@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -61,6 +61,14 @@ _TRANSLATED_BY_CLIENTS = (
 )
 
 
+class JudgedTopics(NamedTuple):
+    """The names of topics that don't exist, what must be altered of others, and what may be; a line each."""
+
+    missing: list[str]
+    differences: list[str]
+    warnings: list[str]
+
+
 class KafkaBroker:
     """Consumers, producers and topics of one Kafka.
 
@@ -110,12 +118,22 @@ class KafkaBroker:
             existing = await self._topics(until=frozenset(spec.name for spec in topics))
             with suppress(ConfigurationError):  # a user that may not ask for the group has a Kafka that isn't new
                 await self.committed("nobody", TopicPartition(missing[0].name, 0))  # a new Kafka sets up its groups
-        configs = await self.topic_settings([spec.name for spec in topics], COMPARED)
-        differences = [d for spec in topics for d in topic_differences(spec, existing[spec.name], configs[spec.name])]
-        if differences:
-            raise topics_differ(differences, f"at {self.address}")
-        for warning in (w for spec in topics for w in topic_warnings(spec, configs[spec.name])):
+        judged = await self.judge_topics(topics)
+        if judged.differences:
+            raise topics_differ(judged.differences, f"at {self.address}")
+        for warning in judged.warnings:
             log.warning("%s", warning)
+
+    async def judge_topics(self, topics: Sequence[TopicSpec]) -> JudgedTopics:
+        """What is missing, differs from what is needed, or is kept for a shorter time than said; nothing is changed."""
+        existing = await self._topics()
+        there = [spec for spec in topics if spec.name in existing]
+        configs = await self.topic_settings([spec.name for spec in there], COMPARED) if there else {}
+        return JudgedTopics(
+            [spec.name for spec in topics if spec.name not in existing],
+            [line for spec in there for line in topic_differences(spec, existing[spec.name], configs[spec.name])],
+            [line for spec in there for line in topic_warnings(spec, configs[spec.name])],
+        )
 
     async def require_rights(self, rights: Sequence[Right]) -> None:
         """Check rights, see the protocol."""

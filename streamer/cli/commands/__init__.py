@@ -6,7 +6,7 @@ quick.
 """
 
 COMMANDS = {
-    "check": "judge the topology: all its problems at once",
+    "check": "judge the topology, and with --kafka a Kafka for it",
     "graph": "print the topology as a Mermaid picture",
     "schema": "print its topics and payloads as AsyncAPI 3",
     "run": "run the operators until Ctrl-C",
