@@ -49,7 +49,7 @@ class Context:
 
     `reported_elsewhere`: tables whose unreadable records another operator of this process makes dead letters of; here
     they are counted. `audits`: whether there is a topic `audit` for an operator's decisions (`AuditEntry`, written
-    `to="audit"`).
+    `to="audit"`). `warned`: topics of which a foreign partition has been warned.
     """
 
     operator: str

@@ -144,9 +144,10 @@ def _check_key(payload: SessionKeyed, message: Message, partitions: int, context
             context.warned.add(message.topic)
             context.log.warning(
                 "%s: a record's partition is not murmur2 of its key: where two workers run, a list finds no affect; "
-                "set its producer's partitioner (librdkafka and its bindings: partitioner=murmur2_random; sarama: a custom "
-                "one by murmur2; Java, kafka-python, aiokafka, franz-go and kafkajs have it by default)", message.topic,
-            )  # fmt: skip
+                "set its producer's partitioner (librdkafka and its bindings: partitioner=murmur2_random; sarama: a "
+                "custom one by murmur2; Java, kafka-python, aiokafka, franz-go and kafkajs have it by default)",
+                message.topic,
+            )
 
 
 def admit(records: Sequence[Record[Any]], spec: OperatorSpec, context: Context) -> list[Record[Any]]:
