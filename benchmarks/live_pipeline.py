@@ -22,6 +22,8 @@ from streamer.settings import Settings, load_settings
 READY_S = 180
 STOP_S = 20
 LOG_LINES = 30
+RESEARCH = {"context": "research", "accept_licences": "unsettled"}
+"""What a benchmark declares where the environment declares nothing: research on recorded material."""
 
 
 @dataclass(slots=True)
@@ -46,9 +48,8 @@ class LivePipeline:
 
 def benchmark_settings() -> Settings:
     """Load the settings, for research on recorded material: that context, and unsettled licences accepted."""
-    os.environ.setdefault("STREAMER_CONTEXT", "research")
-    os.environ.setdefault("STREAMER_ACCEPT_LICENCES", "unsettled")
-    return load_settings()
+    declared = {name: os.environ.get(f"STREAMER_{name.upper()}", otherwise) for name, otherwise in RESEARCH.items()}
+    return load_settings(**declared)
 
 
 @asynccontextmanager
@@ -59,7 +60,8 @@ async def live_pipeline(
 
     Args:
         topology: the topology file.
-        settings: for Kafka and the client; the child reads the environment, with its brokers set here.
+        settings: for Kafka and the client; the child reads the environment, with its brokers, its context and the
+            licences that are accepted set here.
         queue_all: run the child under STREAMER_QUEUE=all, so that no record is dropped for being old.
         progress: called with each step that is waited for.
 
@@ -67,7 +69,8 @@ async def live_pipeline(
         StreamerError: the pipeline ended or was not ready in time; with the end of its log.
     """
     async with local_kafka(settings, progress=progress) as kafka:
-        environment = {**os.environ, "STREAMER_BROKERS": kafka.address}
+        declared = {f"STREAMER_{name.upper()}": str(getattr(settings, name)) for name in RESEARCH}
+        environment = {**os.environ, **declared, "STREAMER_BROKERS": kafka.address}
         if queue_all:
             environment["STREAMER_QUEUE"] = "all"
         progress("starting the pipeline", None)

@@ -23,8 +23,8 @@ MODEL = "pulse_rule@1"
 class PulseSample(Media, frozen=True, kw_only=True):
     """The heart rate over the second before `event_time_ms`, in beats per minute."""
 
-    source_id: str
-    beats_per_minute: float
+    source_id: str  # which device measured it
+    beats_per_minute: float  # the mean over that second
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

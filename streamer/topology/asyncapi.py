@@ -132,8 +132,11 @@ def _described(schema: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str
     """A struct's schema with what each field means. What a field refers to keeps its own description beside."""
     meanings, unset = field_meanings(struct), getattr(struct, "UNSET_IF_ZERO", ())
     for name, field in schema["properties"].items():
-        told = any(zero in meanings[name] for zero in ('""', "0", "empty"))
-        meaning = meanings[name] + ("; its zero value means not set" if name in unset and not told else "")
+        meaning = meanings.get(name, "")
+        if name in unset and not any(zero in meaning for zero in ('""', "0", "empty")):
+            meaning = "; ".join(filter(None, (meaning, "its zero value means not set")))
+        if not meaning:
+            continue
         if "$ref" in field:  # draft 07 ignores what stands beside a reference
             schema["properties"][name] = {"allOf": [field], "description": meaning}
         else:
@@ -142,17 +145,13 @@ def _described(schema: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str
 
 
 def field_meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Each field of a struct to the comment that stands beside it in the code.
-
-    Raises:
-        KeyError: a field has none.
-    """
+    """Those fields of a struct that have a comment beside them in the code, each to that comment."""
     found: dict[str, str] = {}
     for kind in reversed(struct.__mro__):
         if kind not in (object, msgspec.Struct):
             with suppress(OSError, TypeError):  # of a base that is not written in Python
                 found |= dict(_FIELD.findall(inspect.getsource(kind)))
-    return {field.name: found[field.name] for field in msgspec.structs.fields(struct)}
+    return {name: found[name] for name in struct.__struct_fields__ if name in found}
 
 
 def _draft_07(schema: Any, modalities: Sequence[str]) -> Any:

@@ -151,8 +151,8 @@ def test_its_samples_are_recorded_only_with_consent_to_it(load: Load) -> None:
 
 def test_the_schema_names_it_where_modalities_are_named(load: Load) -> None:
     schemas = asyncapi(load())["components"]["schemas"]
-    assert schemas["Observation"]["properties"]["modality"] == {"enum": ["behaviour", "face", "pulse", "text", "voice"]}
-    assert "PulseSample" in schemas
+    assert schemas["Observation"]["properties"]["modality"]["enum"] == ["behaviour", "face", "pulse", "text", "voice"]
+    assert schemas["PulseSample"]["properties"]["beats_per_minute"]["description"] == "the mean over that second"
 
 
 def test_a_payload_that_takes_the_name_of_another_is_refused(load: Load, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_the_examples_are_what_the_schemas_say(example: msgspec.Struct, document
 def test_every_field_says_what_it_means(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         for field, kind in schema["properties"].items():
-            assert len(kind["description"]) > 3, f"{name}.{field}: say it in a comment beside the field"
+            assert len(kind.get("description", "")) > 3, f"{name}.{field}: say it in a comment beside the field"
 
 
 class Silent(msgspec.Struct):
@@ -159,9 +159,8 @@ class Silent(msgspec.Struct):
     unsaid: int
 
 
-def test_a_field_without_a_comment_is_noticed() -> None:
-    with pytest.raises(KeyError, match="unsaid"):
-        field_meanings(Silent)
+def test_a_field_without_a_comment_has_no_meaning() -> None:
+    assert field_meanings(Silent) == {"said": "how often"}
 
 
 def test_the_document_is_the_same_each_time(topology: Topology) -> None:

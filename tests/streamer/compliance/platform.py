@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -50,6 +51,21 @@ numbers = itertools.count()
 
 def now_ms() -> int:
     return SystemClock().now_ms()
+
+
+class Overheard(logging.Handler):
+    """All that is logged, at any level, with its tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{self.format(record)}\n"
+
+
+def reasons(observations: Sequence[Any]) -> set[str | None]:
+    return {o.reason if o.absent else "read" for o in observations}
 
 
 class Counted:

@@ -62,8 +62,8 @@ async def test_a_start_says_settings_topology_models_and_policies_and_masks_secr
     assert not any(b"hunter2" in (m.value or b"") for m in platform.seen)
     models = (await entries(platform, "sense_text", "model"))[-1]
     assert models["text_affect"] == "version 1 on openvino, licence free"
-    (policy, *_) = await entries(platform, "rank_items", "policy")
-    assert policy == {"policy": "version affect@1", "worker": settings["worker"]}
+    policies = await entries(platform, "rank_items", "policy")  # of other tests' workers too
+    assert {"policy": "version affect@1", "worker": settings["worker"]} in policies
 
 
 async def test_a_consent_is_told_when_it_takes_effect_and_when_it_changes_and_not_for_each_message(

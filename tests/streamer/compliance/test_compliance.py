@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,19 @@ from streamer.payloads import encode
 from streamer.settings import Settings, load_settings
 from streamer.topology.reading import load_topology
 from tests.faces import portrait
-from tests.streamer.compliance.platform import AGO_MS, Counted, Platform, chat_message, done, felt, frame, now_ms, sound
+from tests.streamer.compliance.platform import (
+    AGO_MS,
+    Counted,
+    Overheard,
+    Platform,
+    chat_message,
+    done,
+    felt,
+    frame,
+    now_ms,
+    reasons,
+    sound,
+)
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60, func_only=True), pytest.mark.asyncio(loop_scope="module")]
 
@@ -57,21 +69,6 @@ async def platform() -> AsyncIterator[Platform]:
 @pytest.fixture
 def session() -> str:
     return f"person-{next(numbers)}"
-
-
-class Overheard(logging.Handler):
-    """All that is logged, at any level, with its tracebacks."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text += f"{self.format(record)}\n"
-
-
-def reasons(observations: Sequence[Any]) -> set[str | None]:
-    return {o.reason if o.absent else "read" for o in observations}
 
 
 async def duty_without_consent_no_encoder_is_called(platform: Platform, session: str) -> None:

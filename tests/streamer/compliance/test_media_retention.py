@@ -72,6 +72,7 @@ async def test_where_the_settings_cannot_be_read_that_is_said(
     assert all("log.retention.check.interval.ms=300000" in line for line in lines), "Kafka's default is taken"
     monkeypatch.setattr(KafkaBroker, "topic_settings", refused)
     (line,) = await media_retention_lines(broker, topology)
+    await broker.close()
     assert line == "warning: how long raw media is really kept can't be read: not allowed to describe the cluster"
 
 
