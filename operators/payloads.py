@@ -289,6 +289,9 @@ class RankedItem(msgspec.Struct, frozen=True, kw_only=True):
     reasons: dict[str, float]  # what adds up to its score, by name
 
 
+WithoutAffect = Literal["off", "no_consent", "foreign_partition", "no_event", "abstained", "stale", "unsure"]
+
+
 class RankedList(SessionKeyed, frozen=True, kw_only=True):
     """A candidate list in its new order; (`request_id`, `revision`) identifies it."""
 
@@ -302,5 +305,6 @@ class RankedList(SessionKeyed, frozen=True, kw_only=True):
     catalogue: str = ""  # which state of the catalogue
     affect_event_id: str | None = None  # the event that moved it; None: none did
     affect_age_ms: int | None = None  # how old that was; None: none
+    without_affect: WithoutAffect | None = None  # why no affect counted; None: it did
     emitted_at_ms: int  # Unix ms at which it was written
     items: list[RankedItem]  # the new order, at most `top`; pinned ones never left out

@@ -27,6 +27,7 @@ from operators.payloads import (
     Item,
     RankedItem,
     RankedList,
+    WithoutAffect,
 )
 from operators.rank_state import AffectState, Feedback, Request, ServedList, SessionState
 from streamer.errors import PayloadError
@@ -205,7 +206,7 @@ class RankItems:
         return [source.derive(ranked)] if is_new else []
 
     def _moved(self, session_id: str, served: ServedList) -> bool:
-        affect = self._usable(session_id, self._blend())
+        affect, _ = self._usable(session_id, self._blend())
         if affect is None or served.affect is None:
             return (affect is None) != (served.affect is None)
         now = (affect.valence, affect.arousal, affect.confidence)
@@ -222,7 +223,10 @@ class RankItems:
         """Rank a request and store it as served; returns the list, and whether its order differs from the last one."""
         begun_ms, now_ms = self._context.clock.perf_ms(), self._context.clock.now_ms()
         blend = self._blend()
-        affect, stored = self._usable(record.key, blend), self._state.get(record.key, AffectState)
+        affect, without = self._usable(record.key, blend)
+        stored = self._state.get(record.key, AffectState)
+        if without == "no_event" and record.foreign:
+            without = "foreign_partition"
         items = {c.item_id: self._item(c.item_id) for c in request.items}
         offered = [c for c in request.items if not (c.blocked or _blocked(items[c.item_id]))]
         preferences = self._preferences(record.key, offered, items)
@@ -253,6 +257,7 @@ class RankItems:
             policy=scoring.POLICIES[blend.policy],
             affect_event_id=used.event_id if used else None,
             affect_age_ms=used.age_ms(now_ms) if used else None,
+            without_affect=without,
             emitted_at_ms=now_ms,
             items=[
                 RankedItem(
@@ -295,16 +300,25 @@ class RankItems:
         consent = self._context.table("consents").get(session_id)
         return isinstance(consent, Consent) and consent.affect_ranking and not consent.expressions_only
 
-    def _usable(self, session_id: str, blend: scoring.Blend) -> scoring.Affect | None:
-        """The newest affect if it may change a list now: recent, sure enough, with consent, and with a goal."""
+    def _usable(
+        self, session_id: str, blend: scoring.Blend
+    ) -> tuple[scoring.Affect, None] | tuple[None, WithoutAffect]:
+        """The newest affect if it may change a list now: recent, sure enough, consented to, with a goal; or why not."""
+        if blend.policy != "affect" or blend.goal == "off":
+            return None, "off"
+        if not self._may_use_affect(session_id):
+            return None, "no_consent"
         stored = self._state.get(session_id, AffectState)
-        if stored is None or stored.affect is None or not self._may_use_affect(session_id):
-            return None
+        if stored is None:
+            return None, "no_event"
+        if stored.affect is None:
+            return None, "abstained"
+        if stored.age_ms(self._context.clock.now_ms()) > self._params.max_affect_age:
+            return None, "stale"
         valence, arousal, confidence = stored.affect
-        too_old = stored.age_ms(self._context.clock.now_ms()) > self._params.max_affect_age
-        if too_old or confidence < self._params.min_confidence or blend.policy != "affect" or blend.goal == "off":
-            return None
-        return scoring.Affect(valence, arousal, stored.emotions, confidence)
+        if confidence < self._params.min_confidence:
+            return None, "unsure"
+        return scoring.Affect(valence, arousal, stored.emotions, confidence), None
 
     def _blend(self) -> scoring.Blend:
         """The parameters, overridden by the deployer's controls in force."""

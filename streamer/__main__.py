@@ -31,13 +31,13 @@ exit codes:
    69  a service is unavailable: no broker, no Kafka
    70  this software failed
    74  input or output failed
-   77  refused: this use of affect sensing, or a model's licence
-   78  bad configuration: topology, settings, a topic's shape, a model
+   77  refused: this use, or a model's licence
+   78  bad configuration: topology, settings, topic, model
   130  interrupted (Ctrl-C)
 
-STREAMER_* environment variables hold addresses, credentials and
-this deployment's choices: see STREAMER_CONTEXT in the README,
-and docs/security.md for TLS, users and the rights they need.
+STREAMER_* environment variables hold addresses, credentials
+and this deployment's choices: see STREAMER_CONTEXT in the
+README, and docs/security.md for TLS, users and rights.
 """
 
 

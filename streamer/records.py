@@ -32,7 +32,8 @@ class Origin:
 class Record(Generic[P_co]):
     """A payload with its key, its event time and its Kafka time (LogAppendTime), both in Unix milliseconds.
 
-    `to` is the topic to write it to, if that isn't the one that its operator writes.
+    `to` is the topic to write it to, if that isn't the one that its operator writes. `foreign`: its partition is not
+    its key's, so that another worker may hold what belongs to it.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Record(Generic[P_co]):
     origin: Origin
     traceparent: str | None = None
     to: str | None = None
+    foreign: bool = False
 
     def derive(self, payload: Keyed, to: str | None = None) -> Record[Any]:
         """This record's key, Kafka time, origin and trace around another payload, whose event time it takes."""

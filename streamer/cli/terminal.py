@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -51,17 +53,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def show_progress() -> Callable[[str, float | None], None]:
-    """Return a callback that shows progress on stderr, in a terminal as one line that is rewritten.
+    """Return a callback that shows progress on stderr; a terminal that can, rewrites one line, cut to its width.
 
     It takes what is being done, and the fraction done from 0 to 1, or None while that is unknown.
     """
     last = ""
+    rewrites = sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
     def show(what: str, fraction: float | None) -> None:
         nonlocal last
         line = what if fraction is None else f"{what}: {fraction:4.0%}"
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{line}")
+        if rewrites:
+            sys.stderr.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
             if fraction is None or fraction >= 1:
                 sys.stderr.write("\n")
         elif what != last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -77,7 +78,10 @@ def to_record(
                 )
         payload = _timed(payload, message, max_skew_ms, context)
         if isinstance(payload, SessionKeyed):
-            _check_key(payload, message, partitions, context)
+            _check_key(payload, message)
+            if message.partition != partition_for(message.key or b"", partitions):
+                _warn_of_foreign(message.topic, context)
+                record = replace(record, foreign=True)
     except PayloadError as error:
         return record.refuse(error.reason, error.detail)
     return record.derive(payload)
@@ -133,21 +137,23 @@ def _zone(ahead_ms: int) -> str:
     return f", {quarters / 4:g} h: is it local time instead of UTC?"
 
 
-def _check_key(payload: SessionKeyed, message: Message, partitions: int, context: Context) -> None:
+def _check_key(payload: SessionKeyed, message: Message) -> None:
     if not payload.session_id:
         raise PayloadError("undecodable", "session_id is empty")
     if message.key is None or message.key != payload.session_id.encode():
         raise PayloadError("undecodable", "the record key is not the session_id")
-    if message.partition != partition_for(message.key, partitions):
-        context.metrics.count("foreign_partition")
-        if message.topic not in context.warned:
-            context.warned.add(message.topic)
-            context.log.warning(
-                "%s: a record's partition is not murmur2 of its key: where two workers run, a list finds no affect; "
-                "set its producer's partitioner (librdkafka and its bindings: partitioner=murmur2_random; sarama: a "
-                "custom one by murmur2; Java, kafka-python, aiokafka, franz-go and kafkajs have it by default)",
-                message.topic,
-            )
+
+
+def _warn_of_foreign(topic: str, context: Context) -> None:
+    context.metrics.count("foreign_partition")
+    if topic not in context.warned:
+        context.warned.add(topic)
+        context.log.warning(
+            "%s: a record's partition is not murmur2 of its key: where two workers run, a list finds no affect; "
+            "set its producer's partitioner (librdkafka and its bindings: partitioner=murmur2_random; sarama: a "
+            "custom one by murmur2; Java, kafka-python, aiokafka, franz-go and kafkajs have it by default)",
+            topic,
+        )
 
 
 def admit(records: Sequence[Record[Any]], spec: OperatorSpec, context: Context) -> list[Record[Any]]:

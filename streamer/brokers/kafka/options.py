@@ -24,18 +24,34 @@ RETRY_MESSAGES = (  # logged by parts of a client about a lost connection, which
     "Unable to request metadata", "Error sending", "Marking the coordinator dead", "Heartbeat s", "Heartbeat failed",
     "Group Coordinator Request failed", "LeaveGroup request failed",
 )  # fmt: skip
+PASSING_SECONDS = 5.0
+PASSING_MESSAGES = (  # tried again at once: worth a word only where it goes on for PASSING_SECONDS
+    "Failed fetch offsets",  # a topic that was just made has no leader yet
+    "exception performing seek when flow not active",  # Faust during a rebalance
+)
 
 
 class _RepetitionFilter(logging.Filter):
-    """Drops RETRY_MESSAGES, and logs any other message once in REPEAT_SECONDS."""
+    """Drops RETRY_MESSAGES, and PASSING_MESSAGES that pass; logs any other message once in REPEAT_SECONDS."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
+        self._passing: dict[str, tuple[float, float]] = {}  # since when, and when last
+
+    def _passes(self, message: str, now: float) -> bool:
+        since, last = self._passing.get(message, (now, now))
+        if now - last > PASSING_SECONDS:
+            since = now
+        self._passing[message] = since, now
+        return now - since < PASSING_SECONDS
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this record is logged."""
-        if str(record.msg).startswith(RETRY_MESSAGES):
+        text = str(record.msg)
+        if text.startswith(RETRY_MESSAGES):
+            return False
+        if any(text.startswith(m) and self._passes(m, record.created) for m in PASSING_MESSAGES):
             return False
         repeated = record.created - self._last.get(record.msg, 0.0) < REPEAT_SECONDS
         if not repeated:
@@ -46,8 +62,11 @@ class _RepetitionFilter(logging.Filter):
 def filter_client_log() -> None:
     """Keep payloads (aiokafka logs them at DEBUG) and repetition out of the log; idempotent."""
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    for name in ("", ".conn", ".consumer.fetcher", ".consumer.group_coordinator", ".producer.sender"):
-        logger = logging.getLogger(f"aiokafka{name}")
+    for name in (
+        "aiokafka", "aiokafka.conn", "aiokafka.consumer.fetcher", "aiokafka.consumer.group_coordinator",
+        "aiokafka.producer.sender", "faust.transport.consumer",
+    ):  # fmt: skip
+        logger = logging.getLogger(name)
         if not any(isinstance(f, _RepetitionFilter) for f in logger.filters):
             logger.addFilter(_RepetitionFilter())
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_topology(parser)
     parser.add_argument("--session", metavar="ID", help="of this session only")
     parser.add_argument("--user", metavar="ID", help="of this person's sessions only")
-    parser.add_argument("--kind", choices=KINDS, help="of this kind only")
+    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=f"one of {', '.join(KINDS)}")
     parser.add_argument("--json", action="store_true", help="entries as JSON lines")
 
 

@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help=items)
     parser.add_argument("--test", type=Path, metavar="DIR", help="judge on these, laid out alike")
     states = ["free", "share_alike", "unsettled", "non_commercial"]
-    parser.add_argument("--licence", choices=states, default="unsettled", help="its licence state (default: unsettled)")
+    parser.add_argument(
+        "--licence", choices=states, default="unsettled", metavar="STATE",
+        help=f"its licence state: {', '.join(states)} (default: unsettled)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of models (default: STREAMER_MODELS)")
 
 

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from streamer.broker import Committed, Outgoing, TopicPartition, TopicSpec
 from streamer.brokers.embedded.local_kafka import LocalKafka, local_kafka
 from streamer.brokers.kafka.broker import KafkaBroker
-from streamer.brokers.kafka.options import CONNECT_SECONDS, topic_attributes
+from streamer.brokers.kafka.options import CONNECT_SECONDS, filter_client_log, topic_attributes
 from streamer.errors import BrokerUnreachableError, ConfigurationError, FencedError, TopicMismatchError
 from streamer.event_time import SystemClock
 from streamer.settings import Settings, load_settings
@@ -242,6 +242,26 @@ async def test_a_broker_that_goes_away_and_comes_back_is_found_again(
         await consumer.stop()
         await producer.stop()
         await broker.close()
+
+
+@pytest.mark.parametrize(
+    ("logger", "said"),
+    [
+        ("aiokafka.consumer.fetcher", "Failed fetch offsets from %s: %s"),
+        ("faust.transport.consumer", "exception performing seek when flow not active %s"),
+    ],
+)
+def test_what_passes_by_itself_is_logged_only_where_it_goes_on(
+    logger: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(logger), "filters", [])
+    filter_client_log()
+    said_at = []
+    for now in (*range(100, 109), 200, 202):
+        record = logging.makeLogRecord({"name": logger, "msg": said, "created": float(now), "levelno": logging.ERROR})
+        if logging.getLogger(logger).filter(record):
+            said_at.append(now)
+    assert said_at == [105], "once, as it went on for 5 s; what comes long after is new"
 
 
 async def test_a_record_whose_headers_name_is_no_text_is_handed_out_empty_and_its_neighbours_whole(

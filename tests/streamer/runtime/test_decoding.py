@@ -10,6 +10,7 @@ import pytest
 
 from operators.payloads import CandidateList, ChatMessage, Consent, Control
 from streamer.broker import Message
+from streamer.brokers.partitioner import partition_for
 from streamer.operator import Context
 from streamer.payloads import Keyed, Refusal
 from streamer.records import Record
@@ -26,6 +27,19 @@ LIST = {"session_id": "s", "event_time_ms": NOW_MS, "user_id": "u", "request_id"
 def read(payload: type[Keyed], value: bytes, headers: Any = (), key: bytes = b"s") -> Record[Any]:
     context = Context("x", load_settings(), modalities=MODALITIES)
     return to_record(Message("t", 0, 0, NOW_MS, key, value, headers), {"t": payload}, 1, context)
+
+
+def test_a_record_on_another_partition_than_its_keys_is_marked_and_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context, value = Context("x", load_settings(), modalities=MODALITIES), msgpack.packb(CHAT)
+    marked = [
+        to_record(Message("t", partition, 0, NOW_MS, b"s", value, ()), {"t": ChatMessage}, 4, context).foreign
+        for partition in range(4)
+    ]
+    assert [n for n, foreign in enumerate(marked) if not foreign] == [partition_for(b"s", 4)]
+    assert context.metrics.totals["foreign_partition"] == 3
+    assert caplog.text.count("murmur2_random") == 1
 
 
 def refused(payload: type[Keyed], value: bytes) -> tuple[str, str]:
