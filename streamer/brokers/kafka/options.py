@@ -12,6 +12,7 @@ from streamer.broker import TopicSpec
 from streamer.brokers.limits import MAX_RECORD_BYTES
 from streamer.brokers.protocol_errors import partitions_differ
 from streamer.errors import ConfigurationError, Problem
+from streamer.event_time import Duration
 from streamer.settings import Settings
 
 T = TypeVar("T")
@@ -162,7 +163,18 @@ def topic_differences(spec: TopicSpec, partitions: int, config: Mapping[str, str
         alter["retention.ms"] = wanted["retention.ms"]
     if int(config["max.message.bytes"]) < MAX_RECORD_BYTES:
         alter["max.message.bytes"] = str(MAX_RECORD_BYTES)
-    return [*found, *(f"{spec.name} has {name}={config[name]}: alter it to {value}" for name, value in alter.items())]
+    differ = [
+        f"{spec.name} has {name}={_readable(name, config[name])}: alter it to {_readable(name, value)}"
+        for name, value in alter.items()
+    ]
+    return found + differ
+
+
+def _readable(name: str, value: str) -> str:
+    """A topic's setting as Kafka writes it, and a length of time or a size as people read it beside."""
+    if name.endswith(".ms"):
+        return f"{value} ({Duration(value)})"
+    return f"{value} ({int(value) / 1024:,.0f} KiB)" if name.endswith(".bytes") else value
 
 
 def topic_warnings(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
@@ -170,8 +182,10 @@ def topic_warnings(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
     found = []
     kept_ms, bytes_kept = int(config["retention.ms"]), int(config["retention.bytes"])
     if spec.retention_ms is not None and 0 <= kept_ms < spec.retention_ms:
-        found.append(f"{spec.name} has retention.ms={kept_ms}; the topology says {spec.retention_ms}")
+        kept = _readable("retention.ms", config["retention.ms"])
+        found.append(f"{spec.name} has retention.ms={kept}; the topology says {Duration(spec.retention_ms)}")
     if bytes_kept >= 0 and spec.needs_ms is not None:
+        kept = _readable("retention.bytes", config["retention.bytes"])
         lost = "at a high rate recovery can't read again what it needs: set it to -1"
-        found.append(f"{spec.name} has retention.bytes={bytes_kept}: {lost}")
+        found.append(f"{spec.name} has retention.bytes={kept}: {lost}")
     return found

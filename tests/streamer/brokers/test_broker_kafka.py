@@ -128,8 +128,8 @@ async def test_a_topic_with_the_producers_timestamps_is_refused(
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        ({"retention.ms": "30000"}, "has retention.ms=30000: alter it to 600000"),
-        ({"max.message.bytes": "1000"}, "has max.message.bytes=1000: alter it to 1048576"),
+        ({"retention.ms": "30000"}, "has retention.ms=30000 (30s): alter it to 600000 (10m)"),
+        ({"max.message.bytes": "1000"}, "has max.message.bytes=1000 (1 KiB): alter it to 1048576 (1,024 KiB)"),
         ({"cleanup.policy": "compact,delete"}, "has cleanup.policy=compact,delete: alter it to delete"),
         ({"message.timestamp.type": "CreateTime"}, "has message.timestamp.type=CreateTime: alter it to LogAppendTime"),
     ],
@@ -152,7 +152,7 @@ async def test_a_topic_that_is_kept_for_a_shorter_time_than_said_is_warned_of(
     await real.ensure_topics([TopicSpec(unique, 1, retention_ms=300_000, needs_ms=120_000)])
     assert "retention" not in caplog.text
     await real.ensure_topics([TopicSpec(unique, 1, retention_ms=600_000, needs_ms=120_000)])
-    assert f"{unique} has retention.ms=300000; the topology says 600000" in caplog.text
+    assert f"{unique} has retention.ms=300000 (5m); the topology says 10m" in caplog.text
 
 
 @pytest.mark.kafka
