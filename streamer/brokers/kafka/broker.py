@@ -116,8 +116,6 @@ class KafkaBroker:
         if missing:
             await self._create(missing)
             existing = await self._topics(until=frozenset(spec.name for spec in topics))
-            with suppress(ConfigurationError):  # a user that may not ask for the group has a Kafka that isn't new
-                await self.committed("nobody", TopicPartition(missing[0].name, 0))  # a new Kafka sets up its groups
         judged = await self.judge_topics(topics)
         if judged.differences:
             raise topics_differ(judged.differences, f"at {self.address}")
