@@ -122,6 +122,11 @@ class Pipeline:
             await self.stop()
             raise failures[0]
 
+    @property
+    def closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing.is_set()
+
     def close(self) -> None:
         """Poll no more; `run` returns when all operators have finished."""
         self._closing.set()
@@ -165,6 +170,7 @@ class Pipeline:
             lasted = loop.time() - begun_s > LASTED_S
             pause_s = REOPEN_S if lasted else min(2 * pause_s, REOPEN_AT_MOST_S)
             await self._reopen(host, pause_s)
+        await host.stop()  # told to stop while it opened: what has not run releases nothing by itself
 
     async def _reopen(self, host: Host, pause_s: float) -> None:
         """Open a host again and again, ever more slowly, until it is open or `close` is called."""

@@ -52,19 +52,14 @@ async def _run(topology: Topology, settings: Settings, only: list[str]) -> int:
             return FaustHost(spec, topology, broker, context, broker.address)
 
         pipeline = Pipeline(topology, settings, broker, only=only, faust=faust)
-        stopped = asyncio.Event()
-
-        def stop() -> None:
-            stopped.set()
-            pipeline.close()
-
-        on_stop_signals(stop)
+        on_stop_signals(pipeline.close)
         await pipeline.open()
         for line in await media_retention_lines(broker, topology):
             print_status(line)
         if AUDIT not in topology.topics:
             print_status(f"warning: {NONE_KEPT}")
-        print_status(f"ready: {', '.join(pipeline.names)}")
+        if not pipeline.closing:
+            print_status(f"ready: {', '.join(pipeline.names)}")
         await pipeline.run()
     print_status("stopped")
     return 0

@@ -49,11 +49,12 @@ door.program()
 """
 
 
-def start(kafka: LocalKafka, *arguments: str) -> subprocess.Popen[str]:
+def start(kafka: LocalKafka, *arguments: str, code: str = KEPT) -> subprocess.Popen[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_") or k == "STREAMER_CACHE"}
     return subprocess.Popen(  # noqa: S603 - our own code
-        [sys.executable, "-c", KEPT, *arguments], cwd=ROOT, text=True, stderr=subprocess.PIPE,
-        env={**clean, "STREAMER_BROKERS": kafka.address, "STREAMER_CONTEXT": "research"},
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, stderr=subprocess.PIPE,
+        env={**clean, "STREAMER_BROKERS": kafka.address, "STREAMER_CONTEXT": "research",
+             "STREAMER_ACCEPT_LICENCES": "unsettled"},
     )  # fmt: skip
 
 
@@ -70,6 +71,21 @@ def test_a_stopped_run_is_gone_whatever_was_left_running(kafka: LocalKafka, stop
     assert process.returncode == 0
     assert "stopped" in said
     assert "left running: somebody's" in said
+
+
+@pytest.mark.parametrize("after", ["topology", "model text_intent"])
+def test_a_run_that_is_stopped_while_it_starts_leaves_nothing_running(kafka: LocalKafka, after: str) -> None:
+    process = start(kafka, code="import sys; sys.argv[1:] = ['run']; from streamer import __main__ as m; m.program()")
+    assert process.stderr is not None
+    while after not in process.stderr.readline():
+        pass
+    time.sleep(0.5 if after == "topology" else 0)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said.splitlines()[-1] == "stopped"
+    assert "Traceback" not in said
+    assert "ready:" not in said
 
 
 @pytest.mark.parametrize(("how", "code", "says"), [("fail", 69, "error: gone"), ("break", 70, "error: a bug")])
