@@ -25,6 +25,7 @@ RETRY_MESSAGES = (  # logged by parts of a client about a lost connection, which
     "Unable to request metadata", "Error sending", "Marking the coordinator dead", "Heartbeat s", "Heartbeat failed",
     "Group Coordinator Request failed", "LeaveGroup request failed",
 )  # fmt: skip
+KIB = 1024
 PASSING_SECONDS = 5.0
 PASSING_MESSAGES = (  # tried again at once: worth a word only where it goes on for PASSING_SECONDS
     "Failed fetch offsets",  # a topic that was just made has no leader yet
@@ -172,19 +173,20 @@ def topic_differences(spec: TopicSpec, partitions: int, config: Mapping[str, str
 
 def _readable(name: str, value: str) -> str:
     """A topic's setting as Kafka writes it, and a length of time or a size as people read it beside."""
-    if name.endswith(".ms"):
+    if name.endswith(".ms") and int(value) > 0:
         return f"{value} ({Duration(value)})"
-    return f"{value} ({int(value) / 1024:,.0f} KiB)" if name.endswith(".bytes") else value
+    if name.endswith(".bytes") and int(value) >= KIB:
+        return f"{value} ({int(value) / KIB:,.0f} KiB)"
+    return value
 
 
 def topic_warnings(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
     """What an existing topic keeps for a shorter time than the topology says, though nothing needs it longer."""
     found = []
-    kept_ms, bytes_kept = int(config["retention.ms"]), int(config["retention.bytes"])
-    if spec.retention_ms is not None and 0 <= kept_ms < spec.retention_ms:
+    if spec.retention_ms is not None and 0 <= int(config["retention.ms"]) < spec.retention_ms:
         kept = _readable("retention.ms", config["retention.ms"])
         found.append(f"{spec.name} has retention.ms={kept}; the topology says {Duration(spec.retention_ms)}")
-    if bytes_kept >= 0 and spec.needs_ms is not None:
+    if int(config["retention.bytes"]) >= 0 and spec.needs_ms is not None:
         kept = _readable("retention.bytes", config["retention.bytes"])
         lost = "at a high rate recovery can't read again what it needs: set it to -1"
         found.append(f"{spec.name} has retention.bytes={kept}: {lost}")

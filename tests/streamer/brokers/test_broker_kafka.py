@@ -129,7 +129,7 @@ async def test_a_topic_with_the_producers_timestamps_is_refused(
     ("made", "says"),
     [
         ({"retention.ms": "30000"}, "has retention.ms=30000 (30s): alter it to 600000 (10m)"),
-        ({"max.message.bytes": "1000"}, "has max.message.bytes=1000 (1 KiB): alter it to 1048576 (1,024 KiB)"),
+        ({"max.message.bytes": "1000"}, "has max.message.bytes=1000: alter it to 1048576 (1,024 KiB)"),
         ({"cleanup.policy": "compact,delete"}, "has cleanup.policy=compact,delete: alter it to delete"),
         ({"message.timestamp.type": "CreateTime"}, "has message.timestamp.type=CreateTime: alter it to LogAppendTime"),
     ],

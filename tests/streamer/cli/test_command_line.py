@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamer.__main__ import main
+from streamer.cli.terminal import show_progress
 
 NOBODY = "127.0.0.1:9"
 
@@ -194,3 +196,28 @@ def test_a_folder_without_consent_is_read_by_nobody(
     monkeypatch.setenv("STREAMER_ACCEPT_LICENCES", "unsettled")
     assert main(["replay", str(tmp_path), "--speed", "max"]) == 0
     assert capsys.readouterr().out == ""
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("dumb", "loading\n"), ("xterm", "\r\033[Kloading:  50%")])
+def test_progress_is_plain_lines_where_a_terminal_cannot_rewrite_one(
+    kind: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen()
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setattr("sys.stderr", screen)
+    show_progress()("loading", 0.5)
+    assert screen.getvalue() == shown
+
+
+def test_progress_is_cut_to_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stderr", screen)
+    show_progress()("x" * 200, 0.5)
+    assert screen.getvalue() == "\r\033[K" + "x" * 59
